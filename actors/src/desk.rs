@@ -1,0 +1,311 @@
+//! Where handler actors sit and get their calls.
+//!
+//! A desk belongs to one arbiter: a worker's, an async worker's, or an I/O arbiter's for inline procedures. It seats
+//! at most one instance of each handler actor, hands it the jobs that are for it, in order, and puts a fresh instance
+//! in its place when one has panicked or stopped. Where jobs come from and where replies go is the desk's [`Feed`].
+//!
+//! A user's handler is an actix actor with a context of its own, and only a poll of that context gets at both. So
+//! each instance carries a [`Resident`], a future in its context that asks the desk for jobs and runs
+//! `Handler::handle` on each, a whole batch in one poll. The desk wakes it by its [`Seat`].
+//!
+//! ```text
+//! feed ──pop──► desk ──wake──► resident in the handler's context ──handle──► reply ──► feed
+//! ```
+//!
+//! The desk holds no borrow while a handler runs. It has no queue of its own beside the one job that was popped for
+//! another handler than the one that is running.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{self, Poll, Waker};
+
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, ActorState, Context};
+use postroom_protocol::Error;
+
+use crate::call;
+use crate::incident;
+use crate::job::{Job, Ticket};
+use crate::program::handler::{AsyncReply, Request, Run, panic_text};
+use crate::program::registry::Registry;
+
+/// Where a desk's jobs come from and its replies go.
+pub(crate) trait Feed {
+    /// The next job. `None` means that the desk is idle from now on: the feed wakes it by [`Desk::begin`].
+    fn pop(&self) -> Option<Job>;
+    /// Takes the reply to a job, one whole packet, and leaves `packet` empty.
+    fn answer(&self, ticket: &Ticket, packet: &mut Vec<u8>);
+    /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
+    fn nudge(&self);
+    /// Runs the future of an async call; only the feed of an async worker gets any.
+    fn spawn(&self, job: Running, future: futures::future::LocalBoxFuture<'static, Vec<u8>>);
+}
+
+/// An async call that runs: what is left of its job.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) ticket: Ticket,
+    pub(crate) entry: u32,
+    /// The instance that made its future.
+    seat: Rc<Seat>,
+}
+
+/// A job that was popped and waits for the handler it is for, whose seat was woken.
+#[derive(Debug)]
+struct OnItsWay {
+    job: Job,
+    /// Whether the handler was started for this job: if it ends before it takes the job, the job has cost it.
+    is_first: bool,
+}
+
+/// The handler actors of one arbiter and the calls they run.
+pub(crate) struct Desk {
+    registry: Arc<Registry>,
+    max_packet: u32,
+    seats: RefCell<Vec<Option<Rc<Seat>>>>,
+    current: RefCell<Option<OnItsWay>>,
+    feed: Box<dyn Feed>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+/// One instance of a handler actor at a desk.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    waker: RefCell<Option<Waker>>,
+    vacant: Cell<bool>,
+}
+
+impl Seat {
+    fn wake(&self) {
+        // A seat that was not polled yet has no waker: its first poll is under way, since its task was just spawned.
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(registry: Arc<Registry>, max_packet: u32, feed: Box<dyn Feed>) -> Rc<Self> {
+        let seats = RefCell::new(vec![None; registry.groups.len()]);
+        Rc::new(Self { registry, max_packet, seats, current: RefCell::new(None), feed })
+    }
+
+    /// Has the next job run, if there is one and none is on its way to a handler already.
+    ///
+    /// The feed calls it when it has jobs for an idle desk, and after each [`Feed::nudge`].
+    pub(crate) fn begin(self: &Rc<Self>) {
+        let waiting = self.current.borrow_mut().take();
+        let next = match waiting {
+            Some(OnItsWay { job, is_first }) if self.is_seated(&job) => {
+                // Waking the seat again is harmless.
+                return self.call(job, is_first);
+            }
+            // The instance that it was on its way to ended for a reason of its own: another takes it.
+            Some(OnItsWay { job, is_first: false }) => return self.call(job, false),
+            Some(OnItsWay { job, is_first: true }) => {
+                // Its handler was started for it and ended before it took it: `started` panicked or stopped.
+                let incident = incident::next();
+                let name = &self.registry.procedure(job.entry).name;
+                call::within(job.ticket.call_id(), || {
+                    log::error!("the handler of {name} ended while it started; incident {incident}");
+                });
+                self.fail(&job.ticket, incident);
+                self.feed.pop()
+            }
+            None => self.feed.pop(),
+        };
+        if let Some(job) = next {
+            self.call(job, false);
+        }
+    }
+
+    /// The next job, if it is for this group of handlers; else its handler is woken for it.
+    fn next(self: &Rc<Self>, group: usize) -> Option<Job> {
+        let waiting = self.current.borrow_mut().take();
+        let (job, is_first) = match waiting {
+            Some(OnItsWay { job, is_first }) => (job, is_first),
+            None => (self.feed.pop()?, false),
+        };
+        if self.group(&job) == group {
+            Some(job)
+        } else {
+            self.call(job, is_first);
+            None
+        }
+    }
+
+    /// Sends a job on its way and wakes the handler it is for, a fresh one if need be.
+    fn call(self: &Rc<Self>, mut job: Job, mut is_first: bool) {
+        loop {
+            let group = self.group(&job);
+            let seated = self.seats.borrow()[group].clone().filter(|seat| !seat.vacant.get());
+            let seat = match seated {
+                Some(seat) => Ok(seat),
+                None => {
+                    is_first = true;
+                    self.registry.groups[group].seat(self.clone(), group)
+                }
+            };
+            match seat {
+                Ok(seat) => {
+                    *self.current.borrow_mut() = Some(OnItsWay { job, is_first });
+                    seat.wake();
+                    self.seats.borrow_mut()[group] = Some(seat);
+                    return;
+                }
+                Err(panic) => {
+                    let incident = incident::next();
+                    let name = self.registry.groups[group].type_name();
+                    call::within(job.ticket.call_id(), || {
+                        log::error!("the factory of handler {name} panicked: {panic}; incident {incident}");
+                    });
+                    self.fail(&job.ticket, incident);
+                    match self.feed.pop() {
+                        Some(next) => (job, is_first) = (next, false),
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+
+    fn group(&self, job: &Job) -> usize {
+        self.registry.procedure(job.entry).group as usize
+    }
+
+    fn is_seated(&self, job: &Job) -> bool {
+        self.seats.borrow()[self.group(job)].as_ref().is_some_and(|seat| !seat.vacant.get())
+    }
+
+    /// Answers a call whose handler failed it.
+    fn fail(&self, ticket: &Ticket, incident: String) {
+        let mut packet = Vec::new();
+        postroom_protocol::encode_reply_error(&ticket.header(), &Error::internal(incident), &mut packet);
+        self.feed.answer(ticket, &mut packet);
+    }
+
+    fn panicked(&self, ticket: &Ticket, entry: u32, panic: &(dyn std::any::Any + Send)) {
+        let incident = incident::next();
+        let name = &self.registry.procedure(entry).name;
+        let text = panic_text(panic);
+        call::within(ticket.call_id(), || {
+            log::error!("the handler of {name} panicked: {text}; incident {incident}; a fresh one takes over");
+        });
+        self.fail(ticket, incident);
+    }
+
+    /// After an async call's future has panicked: answers it and puts a fresh handler in its place.
+    pub(crate) fn future_panicked(&self, running: &Running, panic: &(dyn std::any::Any + Send)) {
+        self.panicked(&running.ticket, running.entry, panic);
+        // Only the instance that made the future goes; the one there now may be another already.
+        if !running.seat.vacant.replace(true) {
+            running.seat.wake();
+        }
+    }
+}
+
+/// Runs a handler actor's calls, in the actor's own context.
+pub(crate) struct Resident<A: Actor<Context = Context<A>>> {
+    runs: Arc<[Run<A>]>,
+    desk: Rc<Desk>,
+    seat: Rc<Seat>,
+    group: usize,
+    /// The reply being built; its allocation is kept from call to call.
+    packet: Vec<u8>,
+}
+
+impl<A: Actor<Context = Context<A>>> Resident<A> {
+    pub(crate) fn new(runs: Arc<[Run<A>]>, desk: Rc<Desk>, seat: Rc<Seat>, group: usize) -> Self {
+        Self { runs, desk, seat, group, packet: Vec::new() }
+    }
+
+    /// Runs one job. `Err` when the handler panicked; the call is then answered.
+    fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, job: Job) -> Result<(), Panicked> {
+        let Job { ticket, entry, peer, metadata, payload, permit: _ } = job;
+        let procedure = self.desk.registry.procedure(entry);
+        log::trace!(client = ticket.client_id, serial = ticket.serial; "the handler of {} runs", procedure.name);
+        let run = &self.runs[procedure.run as usize];
+        let context = call::Context { peer, serial: ticket.serial, metadata };
+        let request = Request { header: ticket.header(), context, payload, max_packet: self.desk.max_packet };
+        let packet = &mut self.packet;
+        let ran = call::within(ticket.call_id(), || {
+            catch_unwind(AssertUnwindSafe(|| match run {
+                Run::Sync(run) => {
+                    run(actor, ctx, request, packet);
+                    None
+                }
+                Run::Async(run) => match run(actor, ctx, request) {
+                    AsyncReply::Ready(ready) => {
+                        *packet = ready;
+                        None
+                    }
+                    AsyncReply::Later(future) => Some(future),
+                },
+            }))
+        });
+        match ran {
+            Ok(None) => self.desk.feed.answer(&ticket, &mut self.packet),
+            Ok(Some(future)) => self.desk.feed.spawn(Running { ticket, entry, seat: self.seat.clone() }, future),
+            Err(panic) => {
+                self.packet.clear();
+                self.desk.panicked(&ticket, entry, &*panic);
+                return Err(Panicked);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Panicked;
+
+impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        {
+            let mut waker = this.seat.waker.borrow_mut();
+            if waker.as_ref().is_none_or(|waker| !waker.will_wake(task.waker())) {
+                *waker = Some(task.waker().clone());
+            }
+        }
+        while !this.seat.vacant.get() {
+            if ctx.state() != ActorState::Running {
+                // The handler stops its context. Should it decide otherwise in `stopping`, it goes on; else this
+                // future is dropped, and the desk learns of it there.
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some(job) = this.desk.next(this.group) else { return Poll::Pending };
+            if this.run(actor, ctx, job).is_err() {
+                this.seat.vacant.set(true);
+                this.desk.feed.nudge();
+            }
+        }
+        // Its state is not to be trusted after a panic, so the instance ends without `stopping`.
+        ctx.terminate();
+        Poll::Ready(())
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for Resident<A> {
+    fn drop(&mut self) {
+        // The instance ended by itself, or a panic outside of a call took it. What it left undone goes to a fresh one.
+        if !self.seat.vacant.replace(true) {
+            self.desk.feed.nudge();
+        }
+    }
+}

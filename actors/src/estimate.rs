@@ -1,0 +1,91 @@
+//! How long the calls of a procedure take, by measurement.
+//!
+//! One number per procedure, shared by all workers, read when calls are put together into batches. It rises fast and
+//! falls slowly, so that a procedure that is sometimes slow soon travels alone; one outlier (a thread that was not
+//! scheduled for a while) raises it by a bounded factor only. Written with relaxed atomics: a lost update costs nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The time of work that a worker may take in one batch, by these estimates. Waking a thread costs about half of it.
+pub(crate) const QUANTUM: Duration = Duration::from_micros(50);
+
+/// [`QUANTUM`] in nanoseconds.
+pub(crate) const QUANTUM_NS: u64 = QUANTUM.as_nanos() as u64;
+
+/// The measured time of one procedure in nanoseconds. Before the first measurement it counts as slow.
+#[derive(Debug)]
+pub(crate) struct Estimate(AtomicU64);
+
+impl Default for Estimate {
+    fn default() -> Self {
+        Self(AtomicU64::new(UNKNOWN))
+    }
+}
+
+const UNKNOWN: u64 = u64::MAX;
+
+impl Estimate {
+    /// The expected time of a call in nanoseconds; more than [`QUANTUM_NS`] when nothing is known.
+    pub(crate) fn get(&self) -> u64 {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => QUANTUM_NS + 1,
+            known => known,
+        }
+    }
+
+    /// Takes in the time of one call.
+    pub(crate) fn observe(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX - 1);
+        let old = self.0.load(Ordering::Relaxed);
+        self.0.store(next(old, took), Ordering::Relaxed);
+    }
+}
+
+fn next(old: u64, took: u64) -> u64 {
+    if old == UNKNOWN {
+        took
+    } else if took > old {
+        let bounded = took.min(old.saturating_mul(8).saturating_add(10_000));
+        old + (bounded - old) / 4
+    } else {
+        old - (old - took).div_ceil(16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_procedure_travels_alone_and_the_first_measurement_counts_whole() {
+        let estimate = Estimate::default();
+        assert!(estimate.get() > QUANTUM_NS);
+        estimate.observe(Duration::from_nanos(300));
+        assert_eq!(estimate.get(), 300);
+    }
+
+    #[test]
+    fn a_procedure_that_turned_slow_is_known_as_slow_within_six_calls() {
+        let mut estimate = 300;
+        let calls = (1..).find(|_| {
+            estimate = next(estimate, 1_000_000);
+            estimate > QUANTUM_NS
+        });
+        assert!(calls <= Some(6), "{calls:?}");
+    }
+
+    #[test]
+    fn one_outlier_does_not_make_a_quick_procedure_slow() {
+        assert!(next(300, 4_000_000) < QUANTUM_NS / 10);
+    }
+
+    #[test]
+    fn it_falls_back_to_what_is_measured() {
+        let mut estimate = 1_000_000;
+        for _ in 0..500 {
+            estimate = next(estimate, 300);
+        }
+        assert_eq!(estimate, 300);
+    }
+}

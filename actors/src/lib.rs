@@ -1,0 +1,48 @@
+//! The actors of Postroom: what happens to a call between the socket it comes from and the handler that answers it.
+//!
+//! Only this crate knows actix and sockets; the format of packets is `postroom-protocol`'s, and the face that users
+//! see is the crate `postroom`, which re-exports what is public here.
+//!
+//! # Layout
+//!
+//! In the order in which a call comes by:
+//!
+//! - [`server`]: starts all of the following, and stops and joins it.
+//! - `listener`: accepts connections and gives each to a hub.
+//! - `hub`: the actor of one I/O arbiter, with what its readers share.
+//! - `reader`: the actor of one client: bytes to calls, replies to bytes.
+//! - `pool`: hands calls to workers, and holds those that have to wait.
+//! - `worker`: the actors that run handlers, each on a thread of its own.
+//! - `desk`: where handler actors sit on such a thread, and get their calls.
+//! - [`program`]: what users declare; typed handlers become functions on bytes here.
+//! - `job`, `reply`: what travels there and back. `watch`: the reactor's one entry. `estimate`: how long procedures take.
+//! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see.
+
+pub mod server;
+
+mod hub;
+mod listener;
+mod pool;
+mod reader;
+mod worker;
+
+mod desk;
+mod estimate;
+mod incident;
+mod job;
+mod reply;
+mod watch;
+
+pub mod call;
+pub mod limits;
+pub mod peer;
+pub mod program;
+
+pub use call::{Call, CallId};
+pub use limits::Limits;
+pub use listener::bind::{BindError, UnixAccess};
+pub use peer::{Credentials, Peer, Transport};
+pub use postroom_protocol::{Address, Code, Error};
+pub use program::registry::ProgramErrors;
+pub use program::{Class, Handlers, Outcome, Procedure, Program};
+pub use server::{Parts, Report, Running, StartError, Stopper};

@@ -1,0 +1,245 @@
+//! A worker's tray: the calls it has taken but not begun, and the replies it has not sent yet.
+//!
+//! It lies where others can reach it. An I/O arbiter adds quick calls while the worker is at work, and takes out what
+//! is stuck behind a call that turned out slow (the replies that are ready too). So a call waits in a worker's tray
+//! only as long as the estimates hold.
+//!
+//! Bound: calls of [`QUANTUM`] by their estimates, or one call that is slower. Locked for moments only.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::estimate::{QUANTUM, QUANTUM_NS};
+use crate::job::{Job, Ticket};
+use crate::reply::Replies;
+
+/// How long a worker may hold back what it has not begun or not sent before it is taken from it.
+pub(crate) const OVERDUE: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+pub(crate) struct Tray {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Whether the worker comes back to look: what is added to a closed tray, nobody takes.
+    open: bool,
+    jobs: VecDeque<(Job, u64)>,
+    /// Expected nanoseconds of the running call and of those not begun.
+    load: u64,
+    running: u64,
+    /// When the running call began, or when the tray was filled.
+    since: Instant,
+    /// Replies that are not sent yet, by hub.
+    replies: Vec<Replies>,
+    has_replies: bool,
+}
+
+/// What was taken from a worker that is busy for longer than expected.
+#[derive(Debug)]
+pub(crate) struct Rescued {
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) replies: Vec<Replies>,
+}
+
+impl Tray {
+    pub(crate) fn new(hubs: usize, now: Instant) -> Self {
+        let replies = std::iter::repeat_with(Replies::default).take(hubs).collect();
+        let inner =
+            Inner { open: false, jobs: VecDeque::new(), load: 0, running: 0, since: now, replies, has_replies: false };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// Fills the tray of a worker that is idle and was claimed, or of the caller itself: takes from `jobs` what the
+    /// worker is expected to finish within the quantum, at least one.
+    pub(crate) fn fill(&self, jobs: &mut impl Source, now: Instant) {
+        let mut inner = self.lock();
+        if inner.jobs.is_empty() {
+            inner.since = now;
+        }
+        inner.open = true;
+        while let Some(estimate) = jobs.estimate() {
+            if !inner.jobs.is_empty() && inner.load + estimate > QUANTUM_NS {
+                break;
+            }
+            let Some(job) = jobs.take() else { break };
+            inner.add(job, estimate);
+        }
+    }
+
+    /// Adds jobs to the tray of a worker that is at work, as far as it is expected to come to them in time.
+    pub(crate) fn offer(&self, jobs: &mut impl Source, now: Instant) {
+        let mut inner = self.lock();
+        if !inner.open || now.saturating_duration_since(inner.since) > QUANTUM {
+            return;
+        }
+        while let Some(estimate) = jobs.estimate() {
+            if inner.load + estimate > QUANTUM_NS {
+                break;
+            }
+            let Some(job) = jobs.take() else { break };
+            inner.add(job, estimate);
+        }
+    }
+
+    /// The next job for the worker itself; the one before is done. When there is none the tray is closed.
+    pub(crate) fn pop(&self, now: Instant) -> Option<Job> {
+        let mut inner = self.lock();
+        inner.load -= inner.running;
+        inner.running = 0;
+        inner.since = now;
+        match inner.jobs.pop_front() {
+            Some((job, estimate)) => {
+                inner.running = estimate;
+                Some(job)
+            }
+            None => {
+                inner.open = false;
+                None
+            }
+        }
+    }
+
+    /// Keeps a reply until the worker sends what it has.
+    pub(crate) fn answer(&self, ticket: &Ticket, packet: &mut Vec<u8>) {
+        let mut inner = self.lock();
+        inner.has_replies = true;
+        inner.replies[usize::from(ticket.hub)].push(ticket, packet);
+    }
+
+    /// The replies that are to be sent, by hub; empty when there are none.
+    pub(crate) fn take_replies(&self) -> Vec<Replies> {
+        self.lock().take_replies()
+    }
+
+    /// Takes away what is overdue. `None` when the worker has nothing that others could do for it; `Some` and empty
+    /// when it has, and is not overdue yet.
+    pub(crate) fn rescue(&self, now: Instant) -> Option<Rescued> {
+        let mut inner = self.lock();
+        if inner.jobs.is_empty() && !inner.has_replies {
+            return None;
+        }
+        if now.saturating_duration_since(inner.since) < OVERDUE {
+            return Some(Rescued { jobs: Vec::new(), replies: Vec::new() });
+        }
+        inner.load = inner.running;
+        let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
+        Some(Rescued { jobs, replies: inner.take_replies() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No panic can come between two writes to a tray, so a poisoned one is still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn add(&mut self, job: Job, estimate: u64) {
+        self.load += estimate;
+        self.jobs.push_back((job, estimate));
+    }
+
+    fn take_replies(&mut self) -> Vec<Replies> {
+        if !std::mem::take(&mut self.has_replies) {
+            return Vec::new();
+        }
+        self.replies.iter_mut().map(std::mem::take).collect()
+    }
+}
+
+/// Jobs in order, each with its expected time.
+pub(crate) trait Source {
+    /// The expected nanoseconds of the job that comes next.
+    fn estimate(&self) -> Option<u64>;
+    /// Takes that job.
+    fn take(&mut self) -> Option<Job>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Jobs with their expected times, in microseconds.
+    struct Jobs(VecDeque<(u32, u64)>);
+
+    impl Source for Jobs {
+        fn estimate(&self) -> Option<u64> {
+            self.0.front().map(|(_, micros)| micros * 1000)
+        }
+        fn take(&mut self) -> Option<Job> {
+            self.0.pop_front().map(|(serial, _)| Job::for_test(serial))
+        }
+    }
+
+    fn jobs(micros: &[u64]) -> Jobs {
+        Jobs((0..).zip(micros.iter().copied()).collect())
+    }
+
+    fn serial(job: Option<Job>) -> Option<u32> {
+        job.map(|job| job.ticket.serial)
+    }
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn a_tray_takes_a_quantum_of_quick_calls_or_one_slow_one() {
+        let now = Instant::now();
+        let mut quick = jobs(&[20, 20, 20]);
+        Tray::new(1, now).fill(&mut quick, now);
+        assert_eq!(quick.0.len(), 1);
+        let mut slow = jobs(&[1000, 1]);
+        Tray::new(1, now).fill(&mut slow, now);
+        assert_eq!(slow.0.len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_added_to_a_tray_that_its_worker_has_left() {
+        let now = Instant::now();
+        let tray = Tray::new(1, now);
+        let mut more = jobs(&[1]);
+        tray.offer(&mut more, now);
+        assert_eq!(more.0.len(), 1, "never opened");
+        tray.fill(&mut jobs(&[1]), now);
+        tray.offer(&mut more, now);
+        assert_eq!(more.0.len(), 0);
+        assert_eq!((serial(tray.pop(now)), serial(tray.pop(now)), serial(tray.pop(now))), (Some(0), Some(0), None));
+        let mut late = jobs(&[1]);
+        tray.offer(&mut late, now);
+        assert_eq!(late.0.len(), 1, "closed by the pop that found nothing");
+    }
+
+    #[test]
+    fn nothing_is_added_behind_a_call_that_takes_longer_than_the_quantum() {
+        let now = Instant::now();
+        let tray = Tray::new(1, now);
+        tray.fill(&mut jobs(&[1]), now);
+        tray.pop(now);
+        let mut more = jobs(&[1, 60]);
+        tray.offer(&mut more, now + QUANTUM + micros(1));
+        assert_eq!(more.0.len(), 2, "overrun");
+        tray.offer(&mut more, now + micros(10));
+        assert_eq!(more.0.len(), 1, "the second is expected to be slow");
+    }
+
+    #[test]
+    fn what_is_stuck_behind_a_slow_call_is_taken_away_with_the_replies_that_are_ready() {
+        let now = Instant::now();
+        let tray = Tray::new(2, now);
+        assert!(tray.rescue(now + 2 * OVERDUE).is_none(), "nothing to rescue");
+        tray.fill(&mut jobs(&[1, 1, 1]), now);
+        let first = tray.pop(now).unwrap();
+        tray.answer(&first.ticket, &mut b"reply".to_vec());
+        tray.pop(now);
+        let early = tray.rescue(now + OVERDUE / 2).unwrap();
+        assert!(early.jobs.is_empty() && early.replies.is_empty());
+        let rescued = tray.rescue(now + OVERDUE).unwrap();
+        assert_eq!(rescued.jobs.len(), 1);
+        assert_eq!(rescued.replies.iter().filter(|replies| !replies.is_empty()).count(), 1);
+        assert!(tray.rescue(now + 2 * OVERDUE).is_none());
+        assert_eq!(serial(tray.pop(now + 2 * OVERDUE)), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! From a typed handler to something the pool can run, and back.
+//!
+//! [`run`] and [`run_async`] wrap one `Handler<Call<M>>` into a function that takes the bytes of the arguments and
+//! leaves the bytes of a reply packet: decode, handle, encode. A [`Group`] is a handler actor with all its functions;
+//! it seats a fresh instance at a desk. Nothing here knows queues, sockets or workers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::dev::MessageResponse;
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use postroom_protocol::{Error, Header, Status, codec, packet};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::call::{self, Call};
+use crate::desk::{Desk, Resident, Seat};
+use crate::program::Outcome;
+
+/// What a function needs of a call beside the handler.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) header: Header,
+    pub(crate) context: call::Context,
+    pub(crate) payload: bytes::Bytes,
+    pub(crate) max_packet: u32,
+}
+
+/// So many characters are left of the message of an error that is too long for a packet: with its code and its header
+/// it fits the smallest `max_packet`.
+const SHORT: usize = 100;
+
+type SyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request, &mut Vec<u8>) + Send + Sync;
+type AsyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request) -> AsyncReply + Send + Sync;
+
+/// What an async handler leaves: a packet at once (its arguments did not decode), or a future of one.
+pub(crate) enum AsyncReply {
+    Ready(Vec<u8>),
+    Later(LocalBoxFuture<'static, Vec<u8>>),
+}
+
+/// One procedure of a handler actor of type `A`.
+pub(crate) enum Run<A: Actor<Context = Context<A>>> {
+    Sync(Box<SyncRun<A>>),
+    Async(Box<AsyncRun<A>>),
+}
+
+/// Wraps a handler that returns its result.
+pub(crate) fn run<A, M>() -> Run<A>
+where
+    M: Message + DeserializeOwned + 'static,
+    M::Result: Outcome + MessageResponse<A, Call<M>>,
+    A: Actor<Context = Context<A>> + Handler<Call<M>, Result = <M as Message>::Result>,
+{
+    Run::Sync(Box::new(|actor, ctx, request, out| {
+        let Request { header, context, payload, max_packet } = request;
+        match codec::decode::<M>(&payload) {
+            Ok(args) => {
+                // The arguments own what they need; a handler that runs long should not hold the packet.
+                drop(payload);
+                let outcome = actor.handle(Call::new(args, context), ctx);
+                encode(&header, outcome.into_result(), max_packet, out);
+            }
+            Err(error) => encode_error(&header, &Error::invalid_arguments(error.to_string()), max_packet, out),
+        }
+    }))
+}
+
+/// Wraps a handler that returns a future of its result.
+///
+/// The future is taken out of actix's `ResponseFuture` here, because one that actix spawned could never be dropped.
+pub(crate) fn run_async<A, M>() -> Run<A>
+where
+    M: Message + DeserializeOwned + 'static,
+    M::Result: Outcome,
+    A: Actor<Context = Context<A>> + Handler<Call<M>, Result = ResponseFuture<<M as Message>::Result>>,
+{
+    Run::Async(Box::new(|actor, ctx, request| {
+        let Request { header, context, payload, max_packet } = request;
+        match codec::decode::<M>(&payload) {
+            Ok(args) => {
+                drop(payload);
+                let future = actor.handle(Call::new(args, context), ctx);
+                AsyncReply::Later(
+                    async move {
+                        let outcome = future.await.into_result();
+                        let mut out = Vec::new();
+                        encode(&header, outcome, max_packet, &mut out);
+                        out
+                    }
+                    .boxed_local(),
+                )
+            }
+            Err(error) => {
+                let mut out = Vec::new();
+                encode_error(&header, &Error::invalid_arguments(error.to_string()), max_packet, &mut out);
+                AsyncReply::Ready(out)
+            }
+        }
+    }))
+}
+
+/// Encodes the reply to the call with this header behind what `out` holds.
+pub(crate) fn encode<T: Serialize>(header: &Header, outcome: Result<T, Error>, max_packet: u32, out: &mut Vec<u8>) {
+    let value = match outcome {
+        Ok(value) => value,
+        Err(error) => return encode_error(header, &error, max_packet, out),
+    };
+    let start = packet::begin(&header.reply(Status::Ok), out);
+    let encoded = codec::encode(&value, out);
+    let length = out.len() - start;
+    if let Err(error) = encoded {
+        out.truncate(start);
+        let incident = crate::incident::next();
+        log::error!("the result of a handler cannot be encoded: {error}; incident {incident}");
+        encode_error(header, &Error::internal(incident), max_packet, out);
+    } else if length > max_packet as usize {
+        out.truncate(start);
+        let error = Error::too_large(length as u64, "max_packet", u64::from(max_packet));
+        encode_error(header, &error, max_packet, out);
+    } else {
+        packet::finish(start, out);
+    }
+}
+
+fn encode_error(header: &Header, error: &Error, max_packet: u32, out: &mut Vec<u8>) {
+    let start = out.len();
+    postroom_protocol::encode_reply_error(header, error, out);
+    if out.len() - start > max_packet as usize {
+        // A client that takes no longer packets still learns the code, and the beginning of what is to be said.
+        out.truncate(start);
+        let message: String = error.message().chars().take(SHORT).collect();
+        let short = Error::new(error.code().clone(), format!("{message}… (cut: over max_packet = {max_packet} bytes)"));
+        postroom_protocol::encode_reply_error(header, &short, out);
+    }
+}
+
+/// A handler actor with all its procedures, its type forgotten.
+pub(crate) trait Group: Send + Sync {
+    /// Starts a fresh instance on this thread's arbiter, seated at `desk` for the handlers with this index.
+    ///
+    /// # Errors
+    ///
+    /// What the factory panicked with.
+    fn seat(&self, desk: Rc<Desk>, group: usize) -> Result<Rc<Seat>, String>;
+    /// The type of the handler actor, for the log.
+    fn type_name(&self) -> &'static str;
+}
+
+impl std::fmt::Debug for dyn Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.type_name())
+    }
+}
+
+pub(crate) struct TypedGroup<A: Actor<Context = Context<A>>> {
+    pub(crate) factory: Box<dyn Fn() -> A + Send + Sync>,
+    pub(crate) runs: Arc<[Run<A>]>,
+}
+
+impl<A: Actor<Context = Context<A>>> Group for TypedGroup<A> {
+    fn seat(&self, desk: Rc<Desk>, group: usize) -> Result<Rc<Seat>, String> {
+        let seat = Rc::new(Seat::default());
+        let resident = Resident::<A>::new(self.runs.clone(), desk, seat.clone(), group);
+        catch_unwind(AssertUnwindSafe(|| {
+            A::create(|ctx| {
+                ctx.spawn(resident);
+                (self.factory)()
+            });
+        }))
+        .map_err(|panic| panic_text(&*panic))?;
+        Ok(seat)
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<A>()
+    }
+}
+
+/// What a panic said, as far as it is text.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a value that is no text".to_owned()
+    }
+}

@@ -1,0 +1,175 @@
+//! All programs of a service, checked and laid out for look-up.
+//!
+//! Built once when the service starts, then shared unchanged by all arbiters. The only thing in it that changes is the
+//! measured time of each procedure.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use postroom_protocol::Error;
+
+use crate::estimate::Estimate;
+use crate::program::handler::Group;
+use crate::program::{Class, Program};
+
+/// The programs of a service.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    programs: HashMap<(u32, u32), Entry>,
+    versions: HashMap<u32, Vec<u32>>,
+    pub(crate) procedures: Vec<ProcedureEntry>,
+    pub(crate) groups: Vec<Arc<dyn Group>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    procedures: HashMap<i32, u32>,
+}
+
+/// A procedure, as the way of a call needs it.
+#[derive(Debug)]
+pub(crate) struct ProcedureEntry {
+    /// `program.procedure`, for the log.
+    pub(crate) name: String,
+    pub(crate) class: Class,
+    pub(crate) priority: bool,
+    pub(crate) group: u32,
+    pub(crate) run: u32,
+    pub(crate) estimate: Estimate,
+}
+
+/// What is wrong with the programs of a service; each line is one fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramErrors(Vec<String>);
+
+impl fmt::Display for ProgramErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for ProgramErrors {}
+
+impl Registry {
+    /// Checks the programs against each other and lays them out.
+    pub(crate) fn new(programs: Vec<Program>) -> Result<Self, ProgramErrors> {
+        let mut faults = Vec::new();
+        let mut registry =
+            Self { programs: HashMap::new(), versions: HashMap::new(), procedures: Vec::new(), groups: Vec::new() };
+        let mut names: HashMap<String, u32> = HashMap::new();
+        for program in programs {
+            let Program { name, number, version, procedures, groups } = program;
+            let title = format!("program {name:?} ({number:#010x}, version {version})");
+            if version == 0 {
+                faults.push(format!("{title}: versions count from 1"));
+            }
+            if name.is_empty() || name.contains(['.', '/', ' ']) {
+                faults.push(format!("{title}: a name is not empty and has no '.', '/' or space"));
+            }
+            if *names.entry(name.clone()).or_insert(number) != number {
+                faults.push(format!("{title}: another program with another number has this name"));
+            }
+            let first_group = registry.groups.len();
+            registry.groups.extend(groups);
+            let mut entry = Entry { name: name.clone(), procedures: HashMap::new() };
+            for (index, procedure) in procedures.iter().enumerate() {
+                let title = format!("{title}: procedure {} ({:?})", procedure.number, procedure.name);
+                if procedure.number < 1 {
+                    faults.push(format!("{title}: numbers count from 1"));
+                }
+                if procedure.name.is_empty() || procedure.name.contains(['.', '/', ' ']) {
+                    faults.push(format!("{title}: a name is not empty and has no '.', '/' or space"));
+                }
+                if procedures[..index].iter().any(|other| other.name == procedure.name) {
+                    faults.push(format!("{title}: the program has another procedure with this name"));
+                }
+                // Counts of what a program registers in code: far below 2^32.
+                let id = registry.procedures.len() as u32;
+                if entry.procedures.insert(procedure.number, id).is_some() {
+                    faults.push(format!("{title}: the program has another procedure with this number"));
+                }
+                registry.procedures.push(ProcedureEntry {
+                    name: format!("{name}.{}", procedure.name),
+                    class: procedure.class,
+                    priority: procedure.priority,
+                    group: (first_group + procedure.group) as u32,
+                    run: procedure.run as u32,
+                    estimate: Estimate::default(),
+                });
+            }
+            registry.versions.entry(number).or_default().push(version);
+            if registry.programs.insert((number, version), entry).is_some() {
+                faults.push(format!("{title}: another program has this number and version"));
+            }
+        }
+        registry.versions.values_mut().for_each(|versions| versions.sort_unstable());
+        if faults.is_empty() { Ok(registry) } else { Err(ProgramErrors(faults)) }
+    }
+
+    /// The index of a procedure, or what the client is told.
+    pub(crate) fn find(&self, program: u32, version: u32, procedure: i32) -> Result<u32, Error> {
+        if let Some(entry) = self.programs.get(&(program, version)) {
+            let found = entry.procedures.get(&procedure).copied();
+            return found.ok_or_else(|| Error::unknown_procedure(&entry.name, procedure));
+        }
+        let Some(versions) = self.versions.get(&program) else {
+            return Err(Error::unknown_program(program, version));
+        };
+        // A number with versions has an entry for each of them.
+        let name = versions.first().and_then(|&first| self.programs.get(&(program, first)));
+        let name = name.map_or("", |entry| entry.name.as_str());
+        Err(Error::unknown_version(name, program, version, versions))
+    }
+
+    pub(crate) fn procedure(&self, entry: u32) -> &ProcedureEntry {
+        // Indices come from `find` only, and procedures are never removed.
+        &self.procedures[entry as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Procedure;
+
+    fn program(name: &str, number: u32, version: u32, procedures: &[(i32, &str)]) -> Program {
+        let mut program = Program::new(name, number, version);
+        for &(number, name) in procedures {
+            let name = name.to_owned();
+            program.procedures.push(Procedure {
+                number,
+                name,
+                class: Class::Inline,
+                priority: false,
+                group: 0,
+                run: 0,
+            });
+        }
+        program
+    }
+
+    #[test]
+    fn versions_stand_side_by_side_and_unknown_ones_list_those_that_exist() {
+        let registry =
+            Registry::new(vec![program("a", 7, 2, &[(1, "x")]), program("a", 7, 1, &[(1, "x"), (2, "y")])]).unwrap();
+        assert_ne!(registry.find(7, 1, 1).unwrap(), registry.find(7, 2, 1).unwrap());
+        assert_eq!(registry.find(7, 2, 2).unwrap_err().code().as_str(), "unknown_procedure");
+        assert_eq!(registry.find(8, 1, 1).unwrap_err().code().as_str(), "unknown_program");
+        let error = registry.find(7, 3, 1).unwrap_err();
+        assert_eq!(error.code().as_str(), "unknown_version");
+        assert!(error.message().contains("1, 2"), "{error}");
+    }
+
+    #[test]
+    fn all_faults_of_a_declaration_are_told_at_once() {
+        let faults = Registry::new(vec![
+            program("a", 7, 0, &[(0, "x"), (1, "x"), (1, "a.b")]),
+            program("a", 8, 1, &[]),
+            program("b", 7, 0, &[]),
+        ])
+        .unwrap_err();
+        assert_eq!(faults.0.len(), 8, "{faults}");
+    }
+}

@@ -1,0 +1,272 @@
+//! Readers: the actor of one client, on an I/O arbiter.
+//!
+//! A [`Reader`] reads its socket until it would block, has its [`Client`] split what came, and writes
+//! what is ready. What a packet means is decided in [`client`], what goes out lies in [`output`], the socket is in
+//! [`socket`]. It runs no handler and decodes no arguments. Replies come to it through its [`Hub`](crate::hub), which
+//! shares the [`Connection`] with it: they are actors of one thread.
+//!
+//! Its mailbox is not used on the way of a call.
+
+pub(crate) mod client;
+pub(crate) mod deadlines;
+mod output;
+mod socket;
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{self, Poll, Waker};
+use std::time::Instant;
+
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, AsyncContext, Context};
+use bytes::Bytes;
+
+use crate::hub::core::HubCore;
+use crate::job::ClientKey;
+use crate::listener::census::Place;
+use crate::reply::Run;
+use client::{Client, Next, Wants};
+pub(crate) use socket::Socket;
+
+/// How many reads a client gets before the others of its arbiter get theirs.
+const READS_PER_TURN: usize = 4;
+
+/// The actor of one client.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    connection: Rc<RefCell<Connection>>,
+    hub: Rc<HubCore>,
+    key: ClientKey,
+    /// This client's place among `max_clients`.
+    _place: Place,
+}
+
+/// A client's socket and state, shared by its reader and the hub.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    socket: Socket,
+    /// Wakes the reader.
+    waker: Option<Waker>,
+    /// Whether the socket has refused bytes and has not said since that it takes some: nothing is written meanwhile.
+    blocked: bool,
+    /// Whether the reactor has not been told yet of the last refusal.
+    refused: bool,
+    /// Whether the reader has stopped reading, and has to be woken when that ends.
+    paused: bool,
+    /// This client's entry among the deadlines of the arbiter.
+    entered: Option<Instant>,
+}
+
+impl Reader {
+    pub(crate) fn new(connection: Rc<RefCell<Connection>>, hub: Rc<HubCore>, key: ClientKey, place: Place) -> Self {
+        Self { connection, hub, key, _place: place }
+    }
+}
+
+impl Actor for Reader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(Serve);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // However the reader ended, its client is gone.
+        self.hub.forget(self.key);
+    }
+}
+
+/// Reads and writes for as long as the client is there.
+struct Serve;
+
+impl ActorFuture<Reader> for Serve {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        reader: &mut Reader,
+        ctx: &mut Context<Reader>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        let polled = reader.connection.borrow_mut().poll(reader.key, &reader.hub, task);
+        if polled.is_ready() {
+            ctx.stop();
+        }
+        polled
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(client: Client, socket: Socket) -> Self {
+        Self { client, socket, waker: None, blocked: false, refused: false, paused: false, entered: None }
+    }
+
+    /// Reads and writes what can be read and written. Ready when the connection has ended.
+    fn poll(&mut self, key: ClientKey, hub: &Rc<HubCore>, task: &mut task::Context<'_>) -> Poll<()> {
+        if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(task.waker())) {
+            self.waker = Some(task.waker().clone());
+        }
+        while !self.client.output.is_empty() {
+            match self.socket.poll_writable(task, std::mem::take(&mut self.refused)) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => {
+                    self.client.broken();
+                    break;
+                }
+                Poll::Ready(Ok(())) => {
+                    self.blocked = false;
+                    self.write(Instant::now());
+                }
+            }
+        }
+        self.paused = false;
+        for _ in 0..READS_PER_TURN {
+            self.settle(key, hub, Instant::now());
+            let read = match self.client.wants() {
+                Wants::Nothing => break,
+                Wants::Input => self.read(key, hub, task),
+                Wants::Discard => self.discard(hub, task),
+            };
+            match read {
+                Poll::Pending => return self.end(),
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => self.client.end_of_input(),
+                Poll::Ready(Err(error)) => {
+                    log::debug!(client = self.client.peer().client_id(); "disconnected: {error}");
+                    self.client.broken();
+                }
+            }
+        }
+        self.settle(key, hub, Instant::now());
+        if self.client.wants() == Wants::Nothing {
+            self.paused = true;
+        } else {
+            // There may be more to read; the other clients of this arbiter come first.
+            task.waker().wake_by_ref();
+        }
+        self.end()
+    }
+
+    fn end(&self) -> Poll<()> {
+        if self.client.is_done() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Reads once and has the client split it. False at the end of input.
+    fn read(&mut self, key: ClientKey, hub: &Rc<HubCore>, task: &mut task::Context<'_>) -> Poll<io::Result<bool>> {
+        let mut sink = hub.sink(key, *self.client.peer());
+        if let Some(room) = self.client.room() {
+            let read = task::ready!(self.socket.poll_read(task, room))?;
+            self.client.filled(read.bytes, read.fds, Instant::now(), &mut sink);
+            return Poll::Ready(Ok(read.bytes > 0));
+        }
+        let mut buffer = hub.buffer.borrow_mut();
+        let read = task::ready!(self.socket.poll_read(task, &mut buffer))?;
+        self.client.feed(&buffer[..read.bytes], read.fds, Instant::now(), &mut sink);
+        Poll::Ready(Ok(read.bytes > 0))
+    }
+
+    fn discard(&mut self, hub: &Rc<HubCore>, task: &mut task::Context<'_>) -> Poll<io::Result<bool>> {
+        let read = task::ready!(self.socket.poll_read(task, &mut hub.buffer.borrow_mut()))?;
+        Poll::Ready(Ok(read.bytes > 0))
+    }
+
+    /// Replies of this client are there: they leave at once if they can.
+    pub(crate) fn deliver(&mut self, run: Run, now: Instant) {
+        let Run { client: _, mut bytes, buffer, replies, cost } = run;
+        log::trace!(client = self.client.peer().client_id(); "the hub writes {replies} replies, {} bytes", bytes.len());
+        if !self.client.output.is_empty() {
+            return self.client.answered(keep(bytes, buffer), replies, cost, now);
+        }
+        match self.socket.write(&bytes) {
+            Ok(written) if written == bytes.len() => self.client.answered_and_left(replies, cost),
+            Ok(written) => {
+                let rest = bytes.split_off(written);
+                self.wait(keep(rest, buffer), replies, cost, now);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.wait(keep(bytes, buffer), replies, cost, now);
+            }
+            Err(_) => {
+                self.client.answered_and_left(replies, cost);
+                self.client.broken();
+                self.wake();
+            }
+        }
+    }
+
+    /// Keeps what the socket did not take.
+    fn wait(&mut self, rest: Bytes, replies: usize, cost: u64, now: Instant) {
+        self.client.answered(rest, replies, cost, now);
+        self.is_refused();
+    }
+
+    /// Does what follows from the client's state: starts what may start, writes, tells, ends, sets its deadline.
+    pub(crate) fn settle(&mut self, key: ClientKey, hub: &Rc<HubCore>, now: Instant) {
+        self.client.pump(now, &mut hub.sink(key, *self.client.peer()));
+        if !self.blocked {
+            self.write(now);
+        }
+        loop {
+            match self.client.next(now) {
+                Next::Go if self.client.output.is_empty() || self.blocked => break,
+                Next::Go => self.write(now),
+                Next::ShutDown => self.socket.shut_down(),
+                Next::Done => {
+                    self.wake();
+                    break;
+                }
+            }
+        }
+        if self.paused && self.client.wants() != Wants::Nothing {
+            self.wake();
+        }
+        if let Some(deadline) = self.client.deadline() {
+            hub.enter_deadline(key, deadline, &mut self.entered);
+        }
+    }
+
+    /// Its entry among the deadlines has come up.
+    pub(crate) fn expire(&mut self, key: ClientKey, hub: &Rc<HubCore>, entry: Instant, now: Instant) {
+        if self.entered == Some(entry) {
+            self.entered = None;
+        }
+        self.client.expire(now);
+        self.settle(key, hub, now);
+    }
+
+    /// Writes what the socket takes.
+    fn write(&mut self, now: Instant) {
+        while !self.client.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); output::PIECES];
+            let count = self.client.output.slices(&mut slices);
+            match self.socket.write_vectored(&slices[..count]) {
+                Ok(written) => self.client.wrote(written, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.is_refused(),
+                Err(_) => return self.client.broken(),
+            }
+        }
+    }
+
+    /// The socket took nothing: the reader waits until it does.
+    fn is_refused(&mut self) {
+        self.blocked = true;
+        self.refused = true;
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// What waits for a slow client must not hold a much bigger buffer that it shares with other clients' replies.
+fn keep(bytes: Bytes, buffer: usize) -> Bytes {
+    if bytes.len() < buffer / 2 { Bytes::copy_from_slice(&bytes) } else { bytes }
+}

@@ -1,0 +1,36 @@
+//! Watching a descriptor with the arbiter's reactor: the one piece of unsafe code of this crate.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use tokio::io::unix::AsyncFd;
+
+/// Registers a descriptor with the reactor of the arbiter that this runs on.
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the reactor asks that the descriptor stays open and the same for as long as it is registered. An
+    // `OwnedFd` is closed only when it is dropped, which `AsyncFd` does after it has deregistered it, and this crate
+    // never calls `get_mut` or `into_inner`, by which it could be exchanged or taken out.
+    let watched = unsafe { AsyncFd::register(fd) };
+    watched.map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_watched_socket_becomes_readable_and_is_closed_when_dropped() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        actix_rt::System::new().block_on(async move {
+            ours.set_nonblocking(true).unwrap();
+            let watched = watch(ours.into()).unwrap();
+            theirs.write_all(b"x").unwrap();
+            drop(watched.readable().await.unwrap());
+            drop(watched);
+            assert_eq!(theirs.write_all(b"y").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        });
+    }
+}

@@ -1,0 +1,167 @@
+//! The program `directory`: what a service is, and what it serves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, Message};
+use postroom_actors::limits::{Limits, TABLE};
+use postroom_actors::{Call, Error, Program};
+use postroom_protocol::keepalive;
+use serde::{Deserialize, Serialize};
+
+/// The number of the program: `dire`.
+pub const NUMBER: u32 = 0x6469_7265;
+/// Its version.
+pub const VERSION: u32 = 1;
+
+/// What the directory tells.
+#[derive(Debug)]
+pub struct Info {
+    service: String,
+    version: String,
+    limits: BTreeMap<&'static str, u64>,
+    description: Description,
+}
+
+/// A client introduces itself.
+#[derive(Debug, Deserialize, Message)]
+#[rtype(result = "Result<Welcome, Error>")]
+pub struct Hello {
+    /// The name of the client program.
+    pub client: String,
+    /// Its version.
+    pub version: String,
+    /// A deadline for calls of this connection that name none. It has no effect yet.
+    #[serde(default)]
+    pub deadline_ms: Option<u32>,
+}
+
+/// What the service says of itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Welcome {
+    service: String,
+    version: String,
+    client_id: u64,
+    /// Every limit by its key: a number, bytes, or milliseconds.
+    limits: BTreeMap<&'static str, u64>,
+    /// What this service can do beyond plain calls.
+    features: &'static [&'static str],
+}
+
+/// A client asks for the list of programs.
+#[derive(Debug, Deserialize, Message)]
+#[rtype(result = "Result<Description, Error>")]
+pub struct Describe {}
+
+/// Every program that the service serves.
+#[derive(Clone, Debug, Serialize)]
+pub struct Description {
+    programs: Vec<ProgramDescription>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ProgramDescription {
+    name: String,
+    number: u32,
+    version: u32,
+    procedures: Vec<ProcedureDescription>,
+    events: Vec<EventDescription>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ProcedureDescription {
+    number: i32,
+    name: String,
+    class: &'static str,
+    priority: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct EventDescription {
+    number: i32,
+    name: &'static str,
+}
+
+const FEATURES: &[&str] = &["keepalive", "metadata"];
+
+impl Info {
+    /// What there is to tell about a service with these programs, and with the directory and keepalive.
+    pub(crate) fn new(service: String, version: String, limits: &Limits, programs: &[Program]) -> Self {
+        let limits = TABLE.iter().map(|row| (row.key, row.get(limits))).collect();
+        let mut described: Vec<ProgramDescription> = programs.iter().map(describe).collect();
+        // The directory describes itself too: its procedures, for which it does not matter what they tell.
+        let nothing = Description { programs: Vec::new() };
+        let itself =
+            Self { service: String::new(), version: String::new(), limits: BTreeMap::new(), description: nothing };
+        described.push(describe(&program(Arc::new(itself))));
+        described.push(ProgramDescription {
+            name: "keepalive".to_owned(),
+            number: keepalive::PROGRAM,
+            version: keepalive::VERSION,
+            procedures: Vec::new(),
+            events: vec![
+                EventDescription { number: keepalive::PING, name: "ping" },
+                EventDescription { number: keepalive::PONG, name: "pong" },
+            ],
+        });
+        described.sort_by(|one, other| (&one.name, one.version).cmp(&(&other.name, other.version)));
+        Self { service, version, limits, description: Description { programs: described } }
+    }
+}
+
+fn describe(program: &Program) -> ProgramDescription {
+    let procedures = program.procedures().iter().map(|procedure| ProcedureDescription {
+        number: procedure.number,
+        name: procedure.name.clone(),
+        class: procedure.class.as_str(),
+        priority: procedure.priority,
+    });
+    ProgramDescription {
+        name: program.name().to_owned(),
+        number: program.number(),
+        version: program.version(),
+        procedures: procedures.collect(),
+        events: Vec::new(),
+    }
+}
+
+/// The program, telling this.
+pub(crate) fn program(info: Arc<Info>) -> Program {
+    Program::new("directory", NUMBER, VERSION)
+        .handler(move || Directory { info: info.clone() })
+        .inline::<Hello>(1, "hello")
+        .inline::<Describe>(2, "describe")
+        .into()
+}
+
+struct Directory {
+    info: Arc<Info>,
+}
+
+impl Actor for Directory {
+    type Context = Context<Self>;
+}
+
+impl Handler<Call<Hello>> for Directory {
+    type Result = Result<Welcome, Error>;
+
+    fn handle(&mut self, call: Call<Hello>, _: &mut Self::Context) -> Self::Result {
+        let Hello { client, version, deadline_ms: _ } = &call.args;
+        log::debug!("hello from {client:?}, version {version:?}");
+        Ok(Welcome {
+            service: self.info.service.clone(),
+            version: self.info.version.clone(),
+            client_id: call.client_id(),
+            limits: self.info.limits.clone(),
+            features: FEATURES,
+        })
+    }
+}
+
+impl Handler<Call<Describe>> for Directory {
+    type Result = Result<Description, Error>;
+
+    fn handle(&mut self, _: Call<Describe>, _: &mut Self::Context) -> Self::Result {
+        Ok(self.info.description.clone())
+    }
+}

@@ -1,0 +1,5 @@
+//! The binary `postroom`: see [`postroom::cli`].
+
+fn main() -> std::process::ExitCode {
+    postroom::cli::main()
+}

@@ -1,0 +1,88 @@
+//! When the process has no descriptors left: newcomers are told, others are unharmed, and it ends by itself.
+
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// A service that may have 64 descriptors, and the clients that have taken all of them.
+fn exhausted() -> (Binary, Vec<Client>) {
+    let service = Binary::serve_with_descriptors(64, "io_arbiters = 2\nmin_workers = 2\n");
+    let mut clients = Vec::new();
+    loop {
+        let mut client = service.client();
+        let sent = client.try_send(&call(ECHO, echo::QUICK, 1, &parcel(1, b"")));
+        match client.try_packet() {
+            Ok(Some(packet)) if sent.is_ok() && packet.header.serial == 1 => clients.push(client),
+            Ok(Some(packet)) => {
+                let error = packet.error();
+                assert_eq!(error.code(), "overloaded");
+                assert_eq!(error.limit(), Some(("nofile", 64)));
+                client.end();
+                break;
+            }
+            other => panic!("neither served nor told: {other:?}"),
+        }
+        assert!(clients.len() < 64, "it serves more clients than it has descriptors");
+    }
+    assert!(clients.len() > 20, "only {} clients", clients.len());
+    (service, clients)
+}
+
+#[test]
+fn newcomers_are_told_and_others_are_unharmed() {
+    let (service, mut clients) = exhausted();
+    for _ in 0..10 {
+        let start = Instant::now();
+        let error = service.client().announcement();
+        assert_eq!((error.code().as_str(), error.limit()), ("overloaded", Some(("nofile", 64))));
+        assert!(error.retryable());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        clients.iter_mut().for_each(Client::is_usable);
+    }
+}
+
+#[test]
+fn many_newcomers_at_once_are_all_told() {
+    let (service, mut clients) = exhausted();
+    let mut newcomers: Vec<Client> = (0..200).map(|_| service.client()).collect();
+    for client in &mut newcomers {
+        assert_eq!(client.announcement().code(), "overloaded");
+    }
+    clients.iter_mut().for_each(Client::is_usable);
+}
+
+#[test]
+fn when_a_client_leaves_a_newcomer_is_served() {
+    let (service, mut clients) = exhausted();
+    for _ in 0..5 {
+        drop(clients.pop());
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let newcomer = loop {
+            let mut client = service.client();
+            let sent = client.try_send(&call(ECHO, echo::QUICK, 1, &parcel(1, b"")));
+            if sent.is_ok() && client.packet().header.serial == 1 {
+                break client;
+            }
+            assert!(Instant::now() < deadline, "a descriptor is free, and newcomers are still refused");
+            // A newcomer that was told is a client that leaves, too: give the one that left first its time.
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        clients.push(newcomer);
+    }
+    clients.iter_mut().for_each(Client::is_usable);
+}
+
+#[test]
+fn an_exhausted_service_does_not_spin() {
+    let (service, mut clients) = exhausted();
+    let before = service.usage().cpu_time();
+    let log_before = service.log().lines().count();
+    // The second is what is measured.
+    std::thread::sleep(Duration::from_secs(1));
+    let used = service.usage().cpu_time() - before;
+    println!("exhausted for a second: {used:?} of processor time");
+    assert!(used < Duration::from_millis(300), "{used:?}");
+    let lines = service.log().lines().count() - log_before;
+    assert!(lines <= 20, "{lines} lines of log in a second");
+    clients.iter_mut().for_each(Client::is_usable);
+}

@@ -1,0 +1,41 @@
+//! What an idle client costs. The service is a process of its own; its clients are in this one.
+
+use crate::support::*;
+
+const CLIENTS: usize = 1000;
+
+#[test]
+fn a_thousand_idle_clients_cost_less_than_four_kibibytes_each() {
+    let service = Binary::serve("");
+    // What is made once and kept is there after the first hundred.
+    let connect = |count: usize| -> Vec<Client> {
+        let mut clients: Vec<Client> = (0..count).map(|_| service.client()).collect();
+        for client in &mut clients {
+            for procedure in [echo::ECHO, echo::QUICK, echo::MIRROR] {
+                client.call(ECHO, procedure, &parcel(1, &[0; 500]));
+            }
+        }
+        clients
+    };
+    let mut first = connect(100);
+    let before = service.usage().resident_kib();
+    let mut clients = connect(CLIENTS);
+    let grown = service.usage().resident_kib().saturating_sub(before);
+    let each = grown * 1024 / CLIENTS as u64;
+    println!("{CLIENTS} idle clients: {grown} KiB, {each} bytes each");
+    assert!(each < 4096, "{each} bytes for an idle client");
+    first.iter_mut().chain(&mut clients).for_each(Client::is_usable);
+}
+
+#[test]
+fn idle_clients_cost_no_processor_time() {
+    let service = Binary::serve("");
+    let mut clients: Vec<Client> = (0..200).map(|_| service.client()).collect();
+    clients.iter_mut().for_each(Client::is_usable);
+    let before = service.usage().cpu_time();
+    // The time is what is measured.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let used = service.usage().cpu_time() - before;
+    assert!(used < std::time::Duration::from_millis(50), "{used:?} in half a second");
+    clients.iter_mut().for_each(Client::is_usable);
+}

@@ -1,0 +1,24 @@
+//! The integration tests: one binary, a module for each topic, everything over real sockets.
+//!
+//! Each test starts its own service, in this process or as a process of its own, on a socket in a folder of its own,
+//! and stops it. Handlers under test wait at gates that the test opens; nothing sleeps to let something happen.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod support;
+
+mod binary;
+mod calls;
+mod descriptors;
+mod examples;
+mod found;
+mod half_close;
+mod hostile;
+mod identity;
+mod idle;
+mod limits;
+mod listening;
+mod panics;
+mod timeouts;
+mod way_of_a_call;
+mod wire;

@@ -1,0 +1,151 @@
+//! Times that run against a client, and those that do not.
+
+use std::time::{Duration, Instant};
+
+use postroom::Config;
+use postroom_protocol::keepalive;
+
+use crate::support::*;
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn short(config: &mut Config) {
+    config.limits.first_packet_timeout = SHORT;
+    config.limits.packet_timeout = SHORT;
+}
+
+/// Checks that the client is told in time, but not too early.
+fn is_told(client: &mut Client, since: Instant, key: &str) {
+    let error = client.announcement();
+    let took = since.elapsed();
+    assert_eq!(error.code(), "packet_timeout");
+    assert_eq!(error.limit(), Some((key, 200)));
+    assert!(took >= SHORT - Duration::from_millis(5), "{key} after {took:?}");
+    assert!(took < Duration::from_secs(5), "{key} after {took:?}");
+}
+
+#[test]
+fn a_client_that_never_says_anything_is_told_and_closed() {
+    let service = TestService::with_tcp(|config| config.limits.first_packet_timeout = SHORT);
+    let since = Instant::now();
+    let mut clients = [service.client(), service.tcp_client(), service.client()];
+    // A part of a packet is no packet.
+    clients[2].send(&[0, 0]);
+    clients.iter_mut().for_each(|client| is_told(client, since, "first_packet_timeout"));
+}
+
+#[test]
+fn a_packet_that_does_not_end_is_told_and_closed() {
+    let service = TestService::with_tcp(|config| config.limits.packet_timeout = SHORT);
+    let bytes = call(ECHO, echo::MIRROR, 1, &encode(&"x".repeat(100)));
+    for cut in [1, 27, 28, 100] {
+        for mut client in [service.client(), service.tcp_client()] {
+            client.is_usable();
+            let since = Instant::now();
+            client.send(&bytes[..cut]);
+            is_told(&mut client, since, "packet_timeout");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_trickle_in_do_not_prolong_the_time_of_a_packet() {
+    let service = TestService::with(|config| config.limits.packet_timeout = SHORT);
+    let mut client = service.client();
+    client.is_usable();
+    let since = Instant::now();
+    let mut writer = client.writer();
+    let trickle = std::thread::spawn(move || {
+        for byte in call(ECHO, echo::MIRROR, 1, &encode(&"x".repeat(1000))) {
+            std::thread::sleep(Duration::from_millis(5));
+            if writer.try_send(&[byte]).is_err() {
+                break;
+            }
+        }
+    });
+    is_told(&mut client, since, "packet_timeout");
+    drop(client);
+    trickle.join().unwrap();
+}
+
+#[test]
+fn the_body_of_a_packet_that_is_skipped_has_no_more_time_than_another() {
+    let service = TestService::with(|config| {
+        config.limits.packet_timeout = SHORT;
+        config.limits.max_packet = 1024;
+    });
+    let mut client = service.client();
+    let since = Instant::now();
+    client.send(&header(ECHO, 1, 1, 5).encode(2000));
+    assert_eq!(client.error(5).code(), "too_large");
+    is_told(&mut client, since, "packet_timeout");
+}
+
+#[test]
+fn a_client_that_is_idle_between_packets_is_not_cut() {
+    let service = TestService::with_tcp(short);
+    let mut clients = [service.client(), service.tcp_client()];
+    clients.iter_mut().for_each(Client::is_usable);
+    for _ in 0..2 {
+        std::thread::sleep(SHORT * 3);
+        clients.iter_mut().for_each(Client::is_usable);
+    }
+    // A ping is a first packet as good as any.
+    let mut client = service.client();
+    client.send(&keepalive::ping());
+    client.packet();
+    std::thread::sleep(SHORT * 2);
+    client.is_usable();
+}
+
+#[test]
+fn a_client_whose_call_runs_long_is_not_cut() {
+    let service = TestService::with(short);
+    let mut client = service.client();
+    client.send(&call(TEST, proc::GATE, 1, &map([("door", 1.into())])));
+    client.silence(SHORT * 3);
+    service.gate().open_all();
+    client.reply(1);
+    client.is_usable();
+}
+
+#[test]
+fn the_time_of_a_packet_does_not_run_while_its_client_is_held_by_the_backlog() {
+    let service = TestService::with(|config| {
+        short(config);
+        config.limits.max_client_requests = 1;
+        config.limits.max_client_backlog = 1;
+    });
+    let mut client = service.client();
+    let last = call(ECHO, echo::QUICK, 2, &parcel(2, b"last"));
+    client.send(
+        &[
+            call(TEST, proc::GATE, 0, &map([("door", 1.into())])),
+            call(ECHO, echo::QUICK, 1, &parcel(1, b"")),
+            last[..10].to_vec(),
+        ]
+        .concat(),
+    );
+    service.gate().wait_for(1);
+    client.silence(SHORT * 3);
+    service.gate().open_all();
+    client.reply(0);
+    client.reply(1);
+    client.send(&last[10..]);
+    client.reply(2);
+}
+
+#[test]
+fn a_client_that_reads_slowly_but_steadily_is_not_cut() {
+    let service = TestService::with(|config| config.limits.write_timeout = Duration::from_millis(300));
+    let client = service.client();
+    client.writer().send(&call(ECHO, echo::QUICK, 1, &parcel(1, &vec![0; 3_000_000])));
+    let mut left = 3_000_000_usize;
+    let mut portion = vec![0; 250_000];
+    while left > 0 {
+        std::thread::sleep(Duration::from_millis(60));
+        let (read, _) = rustix::net::recv(&client, &mut portion[..], rustix::net::RecvFlags::empty()).unwrap();
+        assert!(read > 0, "cut with {left} bytes left");
+        left = left.saturating_sub(read);
+    }
+}
