@@ -50,6 +50,9 @@
 //! - [`Service`]: puts a configuration and programs together, and runs them.
 //! - [`Config`]: the configuration; from a TOML file with the feature `cli`.
 //! - [`Program`]: a set of procedures, and the handler actors that serve them.
+//! - [`client`]: calls services, this one among them.
+//! - [`testing`]: for the tests of programs and handlers.
+//! - [`schema`]: JSON schemas of what JSON has not.
 //! - [`builtin`]: the programs that every service has, and `echo` to try it with.
 //! - `cli`: the command line, for the binary and for [`Service::from_args`].
 //!
@@ -58,10 +61,13 @@
 //! `cli` (default): the command line, the configuration file and the log output of the binary. Without it the library
 //! reads no files, no arguments and no environment.
 
+mod running;
 mod service;
 
 pub mod builtin;
 pub mod config;
+pub mod schema;
+pub mod testing;
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -69,6 +75,8 @@ pub mod cli;
 pub use config::Config;
 pub use postroom_actors::{
     Address, BindError, Call, CallId, Class, Code, Credentials, Error, Handlers, Limits, Outcome, Peer, Procedure,
-    Program, ProgramErrors, Report, Running, StartError, Stopper, Transport, UnixAccess, call, limits,
+    Program, ProgramErrors, Report, Schemas, StartError, Stopper, Transport, UnixAccess, call, limits,
 };
+pub use postroom_client as client;
+pub use running::Running;
 pub use service::{Failure, Result, Service};

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use postroom_actors::{Parts, Program, Report, Running, StartError, UnixAccess};
+use postroom_actors::{Parts, Program, Report, StartError, UnixAccess};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::builtin;
 use crate::config::Config;
+use crate::running::Running;
 
 /// What goes wrong when a service is run, in one line or more for a person.
 ///
@@ -102,12 +103,13 @@ impl Service {
         let directory = builtin::directory::Info::new(name, version, &config.limits, &programs);
         programs.push(builtin::directory::program(Arc::new(directory)));
         programs.push(builtin::keepalive());
-        Running::start(Parts {
+        let running = postroom_actors::Running::start(Parts {
             limits: config.limits,
             addresses: config.listen,
             unix_access: UnixAccess { mode: config.unix_sock_perms, group: config.unix_sock_group },
             programs,
-        })
+        });
+        running.map(Running::new)
     }
 
     /// Starts the service and waits until SIGTERM or SIGINT stops it; a second one ends the process at once, with

@@ -38,6 +38,11 @@ impl<M> Call<M> {
         Self { args, context }
     }
 
+    /// A call as a test makes it; see the module `testing` of the crate `postroom`.
+    pub fn for_test(args: M, peer: Peer, serial: u32) -> Self {
+        Self::new(args, Context { peer, serial, metadata: None })
+    }
+
     /// Who called: transport, user, group, process, and the number of the connection.
     pub fn peer(&self) -> &Peer {
         &self.context.peer

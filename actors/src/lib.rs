@@ -35,6 +35,7 @@ mod watch;
 
 pub mod call;
 pub mod limits;
+pub mod local;
 pub mod peer;
 pub mod program;
 
@@ -44,5 +45,5 @@ pub use listener::bind::{BindError, UnixAccess};
 pub use peer::{Credentials, Peer, Transport};
 pub use postroom_protocol::{Address, Code, Error};
 pub use program::registry::ProgramErrors;
-pub use program::{Class, Handlers, Outcome, Procedure, Program};
+pub use program::{Class, Handlers, Outcome, Procedure, Program, Schemas};
 pub use server::{Parts, Report, Running, StartError, Stopper};

@@ -9,14 +9,17 @@ pub enum Transport {
     Unix,
     /// TCP; nothing is known of the process at the other end.
     Tcp,
+    /// A connection inside the process of the service; the credentials are the process's own.
+    Local,
 }
 
 impl Transport {
-    /// `unix` or `tcp`.
+    /// `unix`, `tcp` or `local`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unix => "unix",
             Self::Tcp => "tcp",
+            Self::Local => "local",
         }
     }
 }

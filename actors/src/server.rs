@@ -25,7 +25,9 @@ use crate::hub::{Cut, Drain, Hub, Hubs};
 use crate::limits::{LimitErrors, Limits};
 use crate::listener::bind::{self, BindError, Bound, UnixAccess};
 use crate::listener::census::Census;
+use crate::listener::entrance::Entrance;
 use crate::listener::{self, Close, Listener};
+use crate::local::Local;
 use crate::pool::Pool;
 use crate::pool::handover::Handover;
 use crate::program::Program;
@@ -121,6 +123,7 @@ impl Report {
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<Address>,
+    local: Local,
     stopper: Stopper,
     control: Option<JoinHandle<Report>>,
 }
@@ -156,10 +159,15 @@ impl Running {
         }
         let addresses = listener::addresses(&sockets);
         let (stop, stopped) = mpsc::channel(1);
+        let hubs = Arc::new(Hubs::new(limits.io_arbiters));
+        let entrance = Entrance::new(hubs.clone(), Census::new(limits.max_clients));
+        let local = Local::new(entrance.clone());
         let (started, is_started) = std_mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("postroom".to_owned())
-            .spawn(move || System::new().block_on(control(registry, limits, sockets, started, stopped)))
+            .spawn(move || {
+                System::new().block_on(control(registry, limits, (hubs, entrance), sockets, started, stopped))
+            })
             .map_err(|cause| StartError::Thread { name: "control".to_owned(), cause })?;
         let failed = match is_started.recv() {
             Ok(Ok(())) => None,
@@ -174,12 +182,17 @@ impl Running {
             let _ = control.join();
             return Err(error);
         }
-        Ok(Self { addresses, stopper: Stopper(stop), control: Some(control) })
+        Ok(Self { addresses, local, stopper: Stopper(stop), control: Some(control) })
     }
 
     /// Where it listens, with the ports that TCP sockets got.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Opens connections from inside this process: through the same readers and the same pool as any other.
+    pub fn local(&self) -> Local {
+        self.local.clone()
     }
 
     /// A handle to stop it from elsewhere.
@@ -339,6 +352,7 @@ async fn all_ready(
 async fn control(
     registry: Arc<Registry>,
     limits: Limits,
+    (hubs, entrance): (Arc<Hubs>, Arc<Entrance>),
     sockets: Vec<Bound>,
     started: std_mpsc::SyncSender<Result<(), StartError>>,
     mut stopped: mpsc::Receiver<()>,
@@ -350,8 +364,7 @@ async fn control(
             return Report::default();
         }
     };
-    let hubs = Arc::new(Hubs::new(limits.io_arbiters));
-    let handover = Handover::new(registry, hubs.clone(), &limits, Instant::now());
+    let handover = Handover::new(registry, hubs, &limits, Instant::now());
     handover.pool_started(Pool::new(handover.clone()).start());
     let max_packet = limits.max_packet;
     let mut workers = Vec::new();
@@ -382,13 +395,14 @@ async fn control(
         let _ = started.send(Err(error));
         return Report::default();
     }
-    let listener = Listener::new(sockets, hubs, Census::new(limits.max_clients)).start();
+    let listener = Listener::new(sockets, entrance.clone()).start();
     let _ = started.send(Ok(()));
 
     // Also when the handle is gone: nobody could stop the service any more.
     stopped.recv().await;
     log::info!("stopping");
     // Closed listening sockets and removed files are what others see first.
+    entrance.close();
     let _ = listener.send(Close).await;
     let (draining, mut drained) = mpsc::channel::<()>(1);
     for hub in &hub_addresses {

@@ -7,6 +7,7 @@ use actix::{Actor, Context, Handler, Message};
 use postroom_actors::limits::{Limits, TABLE};
 use postroom_actors::{Call, Error, Program};
 use postroom_protocol::keepalive;
+use schemars::Schema;
 use serde::{Deserialize, Serialize};
 
 /// The number of the program: `dire`.
@@ -74,6 +75,11 @@ struct ProcedureDescription {
     name: String,
     class: &'static str,
     priority: bool,
+    /// The JSON schemas of the arguments and the result, where the program gives them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<Schema>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Schema>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -115,6 +121,8 @@ fn describe(program: &Program) -> ProgramDescription {
         name: procedure.name.clone(),
         class: procedure.class.as_str(),
         priority: procedure.priority,
+        arguments: procedure.schemas.as_ref().map(|schemas| schemas.arguments.clone()),
+        result: procedure.schemas.as_ref().map(|schemas| schemas.result.clone()),
     });
     ProgramDescription {
         name: program.name().to_owned(),

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use postroom_actors::{Call, Error, Program};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
+
+use crate::schema;
 
 /// The number of the program: `echo`.
 pub const NUMBER: u32 = 0x6563_686f;
@@ -21,81 +24,99 @@ pub(crate) fn program() -> Program {
     Program::new("echo", NUMBER, VERSION)
         .handler(|| Echo)
         .procedure::<Parcel>(1, "echo")
+        .schema()
         .asynchronous::<Mirror>(2, "mirror")
+        .schema()
         .asynchronous::<Sleep>(3, "sleep")
+        .schema()
         .procedure::<Block>(4, "block")
+        .schema()
         .procedure::<Fail>(5, "fail")
+        .schema()
         .procedure::<Panic>(6, "panic")
+        .schema()
         .procedure::<Hash>(7, "hash")
+        .schema()
         .inline::<WhoAmI>(8, "whoami")
+        .schema()
         .procedure::<Block>(9, "nap")
+        .schema()
         .priority()
         .inline::<Parcel>(10, "quick")
+        .schema()
         .into()
 }
 
 /// What `echo` and `quick` get and give back.
-#[derive(Debug, Deserialize, Serialize, Message)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema, Message)]
 #[rtype(result = "Result<Parcel, Error>")]
 struct Parcel {
     id: u64,
+    #[schemars(schema_with = "schema::bin")]
     data: ByteBuf,
 }
 
 /// Any value; it is given back.
-#[derive(Debug, Deserialize, Message)]
+#[derive(Debug, Deserialize, JsonSchema, Message)]
 #[serde(transparent)]
-#[rtype(result = "Result<rmpv::Value, Error>")]
-struct Mirror(rmpv::Value);
+#[rtype(result = "Result<Mirrored, Error>")]
+struct Mirror(#[schemars(schema_with = "schema::any")] rmpv::Value);
+
+/// The same value.
+#[derive(Debug, JsonSchema, Serialize)]
+#[serde(transparent)]
+struct Mirrored(#[schemars(schema_with = "schema::any")] rmpv::Value);
 
 /// Waits without holding a thread.
-#[derive(Debug, Deserialize, Message)]
+#[derive(Debug, Deserialize, JsonSchema, Message)]
 #[rtype(result = "Result<Done, Error>")]
 struct Sleep {
     ms: u64,
 }
 
 /// Holds its thread.
-#[derive(Debug, Deserialize, Message)]
+#[derive(Debug, Deserialize, JsonSchema, Message)]
 #[rtype(result = "Result<Done, Error>")]
 struct Block {
     ms: u64,
 }
 
 /// Fails as it is told.
-#[derive(Debug, Deserialize, Message)]
+#[derive(Debug, Deserialize, JsonSchema, Message)]
 #[rtype(result = "Result<Done, Error>")]
 struct Fail {
     code: String,
     message: String,
 }
 
-#[derive(Debug, Deserialize, Message)]
+#[derive(Debug, Deserialize, JsonSchema, Message)]
 #[rtype(result = "Result<Done, Error>")]
 struct Panic {
     n: Option<u64>,
 }
 
-#[derive(Debug, Deserialize, Message)]
+#[derive(Debug, Deserialize, JsonSchema, Message)]
 #[rtype(result = "Result<Hashed, Error>")]
 struct Hash {
+    #[schemars(schema_with = "schema::bin")]
     data: ByteBuf,
 }
 
-#[derive(Debug, Deserialize, Message)]
+#[derive(Debug, Deserialize, JsonSchema, Message)]
 #[rtype(result = "Result<Identity, Error>")]
 struct WhoAmI {}
 
 /// An empty result: it is sent as an empty map.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Done {}
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Hashed {
+    #[schemars(schema_with = "schema::bin")]
     sha256: ByteBuf,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Identity {
     client_id: u64,
     transport: &'static str,
@@ -119,10 +140,10 @@ impl Handler<Call<Parcel>> for Echo {
 }
 
 impl Handler<Call<Mirror>> for Echo {
-    type Result = ResponseFuture<Result<rmpv::Value, Error>>;
+    type Result = ResponseFuture<Result<Mirrored, Error>>;
 
     fn handle(&mut self, call: Call<Mirror>, _: &mut Self::Context) -> Self::Result {
-        Box::pin(async move { Ok(call.args.0) })
+        Box::pin(async move { Ok(Mirrored(call.args.0)) })
     }
 }
 

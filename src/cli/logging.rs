@@ -18,7 +18,7 @@ pub(super) fn init(filter: &str) -> Result<(), String> {
     let mut builder = Builder::new();
     builder.parse_filters(filter).target(Target::Stderr).format(format);
     builder.try_init().map_err(|error| error.to_string())?;
-    std::panic::set_hook(Box::new(|info| log::error!("{info}")));
+    std::panic::set_hook(Box::new(|info| log::error!(target: "panic", "{info}")));
     Ok(())
 }
 

@@ -1,21 +1,29 @@
 //! The command line.
 //!
 //! Only this module and what it holds read arguments, files and the environment. Results go to standard output,
-//! messages to standard error. Exit status: 0 done, 2 bad usage or configuration; `serve` also 3 (stopped with calls
-//! cut) and 130 (ended by a second signal).
+//! messages to standard error. Exit status: 0 done, 1 the service answered with an error, 2 bad usage, bad
+//! configuration or no connection; `serve` also 3 (stopped with calls cut) and 130 (ended by a second signal).
 
 mod address;
+mod bench;
+mod call;
+mod directory;
+mod exit;
+mod json;
+mod list;
 mod logging;
+mod remote;
+mod serve;
 
-use std::ffi::OsString;
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use postroom_actors::Address;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
-use crate::config::{Config, file};
-use crate::service::{Failure, Result, Service};
+use exit::{Exit, explain, print};
+use remote::Remote;
+use serve::ServeArgs;
+pub(crate) use serve::service_from_args;
 
 /// A local daemon: clients connect over Unix or TCP sockets, handler actors answer their calls.
 ///
@@ -35,102 +43,78 @@ enum Command {
     /// Runs the service.
     #[command(after_help = "Example: postroom serve --listen unix:/tmp/postroom.sock --listen tcp:127.0.0.1:7000")]
     Serve(ServeArgs),
+    /// Makes one call and prints the reply as JSON.
+    #[command(disable_help_flag = true)]
+    #[command(after_help = "Example: postroom call --deadline 500ms echo.echo '{\"id\": 1, \"data\": \"hello\"}'")]
+    Call(call::CallArgs),
+    /// Lists programs, versions and procedures, and how each runs.
+    #[command(after_help = "Example: postroom list --to tcp:127.0.0.1:7000 --json")]
+    List(list::ListArgs),
+    /// Puts load on a service; prints throughput and a latency histogram.
+    #[command(after_help = "Example: postroom bench --connections 16 --depth 16 --duration 5s")]
+    Bench(bench::BenchArgs),
     /// Prints the effective configuration, every key with its meaning.
     #[command(after_help = "Example: postroom config > postroom.toml")]
     Config(ServeArgs),
-}
-
-/// How a service is configured.
-#[derive(Debug, Args)]
-struct ServeArgs {
-    /// The configuration file; `postroom config` prints one.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where to listen, instead of where the file says: unix:PATH, unix:@ABSTRACT or tcp:HOST:PORT. Can be repeated.
-    #[arg(long, value_name = "ADDR")]
-    listen: Vec<Address>,
-    /// What to log: error, warn, info, debug or trace, also for single modules (info,postroom_actors::reader=debug).
-    #[arg(long, value_name = "FILTER", env = "POSTROOM_LOG", default_value = "info")]
-    log: String,
-}
-
-/// The same for a service that somebody else's program is.
-#[derive(Debug, Parser)]
-#[command(about = "A Postroom service.")]
-struct ServiceCli {
-    #[command(flatten)]
-    serve: ServeArgs,
+    /// Prints a script that completes commands and options in a shell.
+    #[command(after_help = "Example: postroom completions bash > /etc/bash_completion.d/postroom")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Prints the manual page.
+    #[command(after_help = "Example: postroom man > /usr/share/man/man1/postroom.1")]
+    Man,
 }
 
 /// Runs the binary `postroom` and ends the process.
-pub fn main() -> std::process::ExitCode {
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
-        None => serve(cli.serve),
-        Some(Command::Serve(args)) => serve(args),
-        Some(Command::Config(args)) => configure(&args).map(|(config, _)| print!("{}", file::print(&config))),
+    let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::serve(args),
+        Command::Config(args) => serve::config(&args),
+        Command::Call(args) if args.is_plain_help() => call_help(),
+        Command::Call(args) => remote::run(call::call(args)),
+        Command::List(args) => remote::run(list::list(args)),
+        Command::Bench(args) => bench::bench(args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "postroom", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man => man(),
     };
     match done {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            std::process::ExitCode::from(2)
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => {
+            eprintln!("error: {}", exit.text);
+            ExitCode::from(exit.status)
         }
     }
 }
 
-fn serve(args: ServeArgs) -> Result<()> {
-    service(&args)?.run()
-}
-
-/// The service that the arguments of this process ask for.
-pub(crate) fn service_from_args() -> Result<Service> {
-    let cli = ServiceCli::parse();
-    let own_name = std::env::args_os().next().map(PathBuf::from);
-    let own_name = own_name.and_then(|path| path.file_name().map(OsString::from));
-    let service = service(&cli.serve)?;
-    Ok(match own_name.as_deref().and_then(|name| name.to_str()) {
-        Some(name) => service.name(name, ""),
-        None => service,
-    })
-}
-
-fn service(args: &ServeArgs) -> Result<Service> {
-    logging::init(&args.log).map_err(|error| Failure::new(format!("--log {:?}: {error}", args.log)))?;
-    let (config, is_default) = configure(args)?;
-    address::prepare_default(&config.listen)?;
-    Ok(Service::new(config).for_process(hint(is_default)))
-}
-
-/// The configuration, and whether it listens at the default address.
-fn configure(args: &ServeArgs) -> Result<(Config, bool)> {
-    let mut config = match &args.config {
-        None => Config::default(),
-        Some(path) => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(format!("--config {name}: cannot be read: {error}")))?;
-            file::parse(&name, &text).map_err(|errors| Failure::new(errors.to_string()))?
-        }
-    };
-    if !args.listen.is_empty() {
-        config.listen.clone_from(&args.listen);
+fn call_help() -> Result<(), Exit> {
+    let mut cli = Cli::command();
+    cli.build();
+    // The command is defined above.
+    match cli.find_subcommand_mut("call") {
+        Some(call) => print(&call.render_long_help().to_string()),
+        None => Ok(()),
     }
-    let is_default = config.listen.is_empty();
-    if is_default {
-        config.listen.push(address::default()?);
-    }
-    Ok((config, is_default))
 }
 
-/// What to type next, for somebody who has just started it to see what it is.
-fn hint(is_default: bool) -> String {
-    if !is_default || !std::io::stderr().is_terminal() {
-        return String::new();
+/// The manual page of the binary and, behind it, those of its commands.
+fn man() -> Result<(), Exit> {
+    let mut cli = Cli::command();
+    cli.build();
+    let mut page = Vec::new();
+    let failed = |error: std::io::Error| Exit::usage(error.to_string());
+    clap_mangen::Man::new(cli.clone()).render(&mut page).map_err(failed)?;
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        clap_mangen::Man::new(command.clone())
+            .title(format!("postroom {}", command.get_name()))
+            .render(&mut page)
+            .map_err(failed)?;
     }
-    "\nTry it from another terminal, in the project's folder (it needs `pip install msgpack`):\n\
-     \n    python3 examples/client.py directory.describe\
-     \n    python3 examples/client.py echo.mirror '{\"hello\": [1, 2, 3]}'\n\
-     \nStop it with Ctrl-C.\n"
-        .to_owned()
+    print(&String::from_utf8_lossy(&page))
 }

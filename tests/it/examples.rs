@@ -1,17 +1,17 @@
 //! The examples, each run as its reader would run it. `cargo test` has built them.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use rmpv::Value;
-use tempfile::TempDir;
 
 use crate::support::*;
 
 const STOCK: u32 = 0x7374_6f63;
 
-/// An example as a process, listening in a folder of its own.
-fn example(name: &str) -> Binary {
+/// The binary of an example.
+fn command(name: &str) -> Command {
     // Examples lie beside the folder of the tests.
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
@@ -20,13 +20,20 @@ fn example(name: &str) -> Binary {
         "{} is missing: `cargo build --examples` makes it, and so does `cargo test`",
         path.display()
     );
-    let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(path);
-    command.env_remove("POSTROOM_LOG").arg("--listen").arg(format!("unix:{}", folder.path().join("socket").display()));
+    command.env_remove("POSTROOM_LOG").env_remove("POSTROOM_ADDRESS");
+    command
+}
+
+/// An example as a process, listening in a folder of its own.
+pub fn example(name: &str) -> Binary {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(name);
+    command.arg("--listen").arg(format!("unix:{}", folder.path().join("socket").display()));
     Binary::spawn(command, folder)
 }
 
-fn source(name: &str) -> PathBuf {
+pub fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
@@ -92,110 +99,78 @@ fn the_stateful_service_waits_without_holding_anybody_up() {
     assert_eq!(client.error(9).code(), "too_few");
 }
 
-/// A Python that has msgpack, if there is one.
-fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("POSTROOM_TEST_PYTHON").unwrap_or_else(|| "python3".into());
-    let found = Command::new(&python).args(["-c", "import msgpack"]).output().is_ok_and(|done| done.status.success());
-    if !found {
-        println!("skipped: {} has no msgpack; set POSTROOM_TEST_PYTHON to one that has it", python.display());
+/// Runs an example to its end; what it printed.
+fn run(name: &str, arguments: &[&str]) -> String {
+    let done = command(name).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{name} {arguments:?} ended with {}: {errors}", done.status);
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
-    found.then(|| python.into())
-}
-
-/// Runs the client; its exit status, output and errors.
-fn client_py(python: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(python);
-    command.env_remove("POSTROOM_ADDRESS").env_remove("XDG_RUNTIME_DIR").env("PYTHONDONTWRITEBYTECODE", "1");
-    command.envs(environment.iter().copied()).arg(source("client.py")).args(arguments);
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
-    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 #[test]
-fn the_client_in_python_has_less_than_100_lines_and_needs_nothing_but_msgpack() {
-    let text = std::fs::read_to_string(source("client.py")).unwrap();
-    assert!(text.lines().count() < 100, "{} lines", text.lines().count());
-    let imports: Vec<&str> =
-        text.lines().filter(|line| line.starts_with("import ") || line.starts_with("from ")).collect();
-    let known =
-        ["argparse", "base64", "json", "msgpack", "os", "socket", "struct", "sys"].map(|name| format!("import {name}"));
-    assert!(imports.iter().all(|import| known.iter().any(|known| known == import)), "{imports:?}");
-}
-
-#[test]
-fn the_client_in_python_calls_by_name_and_prints_json() {
-    let Some(python) = python() else { return };
-    let service = Binary::serve_with("", &["--listen", "tcp:127.0.0.1:0"]);
-    let to = service.address().to_string();
-    let call = |arguments: &[&str]| client_py(&python, &[], &[&["--to", &to], arguments].concat());
-    let done = |text: &str| (Some(0), text.to_owned(), String::new());
-    let json = r#"{"hello": [1, 2.5, null, true, "ü"]}"#;
-    assert_eq!(call(&["echo.mirror", json]), done(json));
-    assert_eq!(call(&["echo.mirror"]), done("null"));
-    assert_eq!(call(&["echo/1.mirror", "7"]), done("7"));
-    assert_eq!(
-        call(&["echo.echo", r#"{"id": 1, "data": {"$bin": "AAH/"}}"#]),
-        done(r#"{"id": 1, "data": {"$bin": "AAH/"}}"#)
-    );
-    let (status, output, errors) = call(&["directory.describe"]);
-    assert_eq!((status, errors.as_str()), (Some(0), ""));
-    assert!(output.contains("whoami"), "{output}");
-    assert_eq!(call(&["echo.sleep", r#"{"ms": 1}"#]), done("{}"));
-}
-
-#[test]
-fn the_client_in_python_tells_errors_with_their_code_and_status() {
-    let Some(python) = python() else { return };
+fn the_async_client_has_its_calls_answered_and_its_deadline_kept() {
     let service = Binary::serve("");
-    let to = service.address().to_string();
-    let call = |arguments: &[&str]| client_py(&python, &[], &[&["--to", &to], arguments].concat());
-    let cases = [
-        (&["echo.fail", r#"{"code": "tea", "message": "no tea"}"#][..], 1, "tea: no tea"),
-        (&["echo.echo", "{}"], 1, "invalid_arguments"),
-        (&["nobody.home"], 1, "unknown_program"),
-        (&["echo/9.echo"], 1, "unknown_version"),
-        (&["echo.nothing"], 1, "unknown_procedure"),
-        (&["echo.mirror", "{no json"], 2, "error"),
-        (&[], 2, "usage"),
-    ];
-    for (arguments, status, says) in cases {
-        let (code, output, errors) = call(arguments);
-        assert_eq!((code, output.as_str()), (Some(status), ""), "{arguments:?}: {errors}");
-        assert!(errors.contains(says), "{arguments:?}: {errors}");
-        assert!(!errors.contains("Traceback"), "{errors}");
-    }
-    drop(service);
-    let (code, _, errors) = call(&["echo.mirror"]);
-    assert_eq!(code, Some(2));
-    assert!(errors.starts_with("error: "), "{errors}");
-    let (code, _, _) = client_py(&python, &[], &["--to", "nonsense", "echo.mirror"]);
-    assert_eq!(code, Some(2));
+    let output = run("async_client", &[&service.address().to_string()]);
+    let lines: Vec<&str> = output.lines().collect();
+    assert!(lines[0].starts_with("connected to postroom"), "{output}");
+    assert_eq!(lines[1], "100 calls answered");
+    assert!(lines[2].starts_with("too late, as expected: "), "{output}");
 }
 
 #[test]
-fn the_client_in_python_finds_the_service_where_the_binary_listens_by_default() {
-    let Some(python) = python() else { return };
-    let folder: TempDir = tempfile::tempdir().unwrap();
-    let runtime = folder.path().to_str().unwrap().to_owned();
-    let mut command = Binary::command();
-    command.env("XDG_RUNTIME_DIR", &runtime);
-    let service = Binary::spawn(command, folder);
-    let by_runtime = client_py(&python, &[("XDG_RUNTIME_DIR", &runtime)], &["echo.mirror", "1"]);
-    assert_eq!(by_runtime, (Some(0), "1".to_owned(), String::new()));
-    let address = service.address().to_string();
-    let environment = [("XDG_RUNTIME_DIR", "/nowhere"), ("POSTROOM_ADDRESS", &*address)];
-    assert_eq!(client_py(&python, &environment, &["echo.mirror", "2"]).1, "2");
+fn the_blocking_client_calls_from_several_threads() {
+    let service = Binary::serve("");
+    let output = run("blocking_client", &[&service.address().to_string()]);
+    let one = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed  one";
+    assert_eq!(output.lines().next(), Some(one), "{output}");
+    assert_eq!(output.lines().count(), 3, "{output}");
 }
 
 #[test]
-fn the_client_in_python_speaks_to_the_stateful_example_as_its_text_says() {
-    let Some(python) = python() else { return };
-    let service = example("stateful");
-    let to = service.address().to_string();
-    let call = |arguments: &[&str]| client_py(&python, &[], &[&["--to", &to], arguments].concat());
-    assert_eq!(call(&["stock.put", r#"{"item": "bolt", "count": 3}"#]).1, r#"{"count": 3, "number": 1}"#);
-    let (code, _, errors) = call(&["stock.take", r#"{"item": "bolt", "count": 5}"#]);
-    assert_eq!((code, errors.as_str()), (Some(1), r#"error: too_few: there are only 3 of "bolt""#));
-    assert_eq!(call(&["stock/1.take", r#"{"item": "bolt"}"#]).1, r#"{"count": 2}"#);
+fn the_embedded_service_is_moved_out_by_changing_its_address() {
+    assert_eq!(run("embedded", &[]), "hello world, you came by local\n");
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", folder.path().join("socket").display());
+    let mut service = Process(command("embedded").args(["serve", &address]).spawn().unwrap());
+    eventually("the service listens", || UnixStream::connect(folder.path().join("socket")).is_ok());
+    assert_eq!(run("embedded", &[&address]), "hello world, you came by unix\n");
+    let pid = rustix::process::Pid::from_child(&service.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(service.0.wait().unwrap().success());
+}
+
+#[test]
+fn the_async_handler_answers_whether_somebody_listens() {
+    let service = example("async_handler");
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = u64::from(listening.local_addr().unwrap().port());
+    let mut client = service.client();
+    let mut is_open = || {
+        let args = map([("host", "127.0.0.1".into()), ("port", port.into())]);
+        client.call(0x7072_6f62, 1, &args)["is_open"].as_bool().unwrap()
+    };
+    assert!(is_open());
+    drop(listening);
+    assert!(!is_open());
+}
+
+#[test]
+fn the_blocking_handler_counts_lines_and_says_which_file_is_not_there() {
+    let service = example("blocking_handler");
+    let mut client = service.client();
+    let path = |path: PathBuf| map([("path", path.to_str().unwrap().into())]);
+    let expected = std::fs::read_to_string(source("smallest.rs")).unwrap().lines().count() as u64;
+    assert_eq!(client.call(0x6669_6c65, 1, &path(source("smallest.rs")))["lines"], Value::from(expected));
+    let error = client.call_error(0x6669_6c65, 1, &path(source("nothing.rs")));
+    assert_eq!(error.code(), "no_such_file");
 }

@@ -4,7 +4,7 @@ use crate::support::{Binary, ECHO, call, echo, eventually, parcel};
 
 /// The stages of a call through the pool, each by the module that logs it and what it says.
 const STAGES: [(&str, &str); 8] = [
-    ("postroom_actors::listener", "connected at"),
+    ("postroom_actors::listener::entrance", "connected at"),
     ("postroom_actors::hub::core", "gives it a reader"),
     ("postroom_actors::reader::client", "the reader starts a call"),
     ("postroom_actors::hub::core", "hands on 1 calls"),

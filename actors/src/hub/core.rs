@@ -104,8 +104,8 @@ impl HubCore {
 
     /// Gives a new client its reader.
     pub(crate) fn welcome(self: &Rc<Self>, welcome: Welcome) {
-        let Welcome { fd, peer, place } = welcome;
-        let socket = match Socket::new(fd, peer.transport()) {
+        let Welcome { stream, peer, place } = welcome;
+        let socket = match Socket::new(stream) {
             Ok(socket) => socket,
             Err(error) => {
                 log::warn!(client = peer.client_id(); "lost a new client, its socket cannot be watched: {error}");
@@ -126,6 +126,12 @@ impl HubCore {
     /// A reader has ended.
     pub(crate) fn forget(&self, key: ClientKey) {
         self.clients.borrow_mut().remove(key);
+        let clients = self.clients.borrow();
+        let mut deadlines = self.deadlines.borrow_mut();
+        if deadlines.len() > 2 * clients.len() + 1024 {
+            deadlines.retain(|key| clients.get(key).is_some());
+        }
+        drop(clients);
         self.is_drained();
     }
 

@@ -11,7 +11,6 @@ mod inline;
 mod table;
 mod turn;
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -25,6 +24,7 @@ use crate::limits::Limits;
 use crate::listener::census::Place;
 use crate::peer::Peer;
 use crate::pool::handover::Handover;
+use crate::reader::Stream;
 use crate::reply::Replies;
 use crate::server::Ready;
 
@@ -96,7 +96,7 @@ pub(crate) struct Hub {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Welcome {
-    pub(crate) fd: OwnedFd,
+    pub(crate) stream: Stream,
     pub(crate) peer: Peer,
     pub(crate) place: Place,
 }

@@ -1,7 +1,7 @@
 //! The listener: the actor that owns the listening sockets.
 //!
 //! It accepts connections, reads who is at the other end, and gives each to an I/O arbiter's [`Hub`](crate::hub), in
-//! turn. It refuses what is beyond `max_clients`, and what comes when the process has no descriptors left; both are
+//! turn ([`entrance`]). It refuses what is beyond `max_clients`, and what comes when the process has no descriptors left; both are
 //! told why. It never reads from a client.
 //!
 //! Waiting for sockets and time is in [`accept`] only. Bound of its mailbox: one message for each pause.
@@ -9,9 +9,10 @@
 mod accept;
 pub(crate) mod bind;
 pub(crate) mod census;
+pub(crate) mod entrance;
 mod reserve;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -24,11 +25,11 @@ use rustix::net::sockopt::{set_tcp_nodelay, socket_peercred};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::sync::Notify;
 
-use crate::hub::{Hubs, Welcome};
-use crate::peer::{Credentials, Peer, Transport};
+use crate::peer::{Credentials, Transport};
+use crate::reader::Stream;
 use accept::Accepted;
 use bind::Bound;
-use census::Census;
+use entrance::Entrance;
 use reserve::Reserve;
 
 /// How many newcomers are told at once that there are no descriptors.
@@ -53,15 +54,8 @@ pub(crate) struct ClientLeft;
 pub(crate) struct Close;
 
 impl Listener {
-    pub(crate) fn new(sockets: Vec<Bound>, hubs: Arc<Hubs>, census: Arc<Census>) -> Self {
-        let door = Door {
-            hubs,
-            census,
-            next_hub: Cell::new(0),
-            next_client: Cell::new(1),
-            reserve: RefCell::new(Reserve::new()),
-            left: Notify::new(),
-        };
+    pub(crate) fn new(sockets: Vec<Bound>, entrance: Arc<Entrance>) -> Self {
+        let door = Door { entrance, reserve: RefCell::new(Reserve::new()), left: Notify::new() };
         Self { sockets, door: Rc::new(door) }
     }
 }
@@ -70,7 +64,7 @@ impl Actor for Listener {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.door.census.set_listener(ctx.address());
+        self.door.entrance.census().set_listener(ctx.address());
         for bound in std::mem::take(&mut self.sockets) {
             ctx.spawn(accept::accept(bound, self.door.clone()).into_actor(self));
         }
@@ -97,36 +91,28 @@ impl Handler<Close> for Listener {
 /// Where connections come in.
 #[derive(Debug)]
 struct Door {
-    hubs: Arc<Hubs>,
-    census: Arc<Census>,
-    next_hub: Cell<usize>,
-    next_client: Cell<u64>,
+    entrance: Arc<Entrance>,
     reserve: RefCell<Reserve>,
     left: Notify,
 }
 
 impl Accepted for Door {
     fn connected(&self, fd: OwnedFd, at: &Address, transport: Transport) {
-        let client_id = self.next_client.replace(self.next_client.get() + 1);
-        let Some(place) = self.census.enter() else {
-            let max = self.census.max_clients() as u64;
-            log::warn!(client = client_id; "refused: max_clients = {max} are connected");
-            return turn_away(&fd, &Error::overloaded("max_clients", max, 1000));
-        };
-        let peer = Peer::new(client_id, transport, credentials(&fd, transport));
+        let credentials = credentials(&fd, transport);
         if transport == Transport::Tcp {
             // A reply should not wait for the acknowledgement of the one before. Best effort: it works without.
             let _ = set_tcp_nodelay(&fd, true);
         }
-        log::debug!(client = client_id; "connected at {at}: {:?}", peer.credentials());
-        let hub = self.next_hub.replace((self.next_hub.get() + 1) % self.hubs.len());
-        if let Some(address) = self.hubs.get(hub) {
-            address.do_send(Welcome { fd, peer, place });
+        let stream = if transport == Transport::Tcp { Stream::Tcp(fd) } else { Stream::Unix(fd) };
+        if let Err((Stream::Unix(fd) | Stream::Tcp(fd), reason)) =
+            self.entrance.enter(stream, transport, credentials, at)
+        {
+            turn_away(&fd, &reason);
         }
     }
 
     fn exhausted(&self, listening: &OwnedFd, at: &Address, error: io::Error) {
-        self.census.tell_listener();
+        self.entrance.census().tell_listener();
         let told = self.reserve.borrow_mut().lend(|| {
             let accept = || accept::accept_one(listening).ok();
             let turn_away = |fd| turn_away(&fd, &no_descriptors());

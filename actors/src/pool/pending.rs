@@ -104,6 +104,7 @@ mod tests {
                 name: format!("p{number}"),
                 class,
                 priority,
+                schemas: None,
                 group: 0,
                 run: 0,
             });

@@ -7,11 +7,13 @@
 pub(crate) mod handler;
 pub(crate) mod registry;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use actix::dev::MessageResponse;
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use postroom_protocol::Error;
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -47,7 +49,7 @@ impl std::fmt::Display for Class {
 }
 
 /// What a procedure is called and how it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Procedure {
     /// Its number on the wire, from 1.
     pub number: i32,
@@ -57,10 +59,21 @@ pub struct Procedure {
     pub class: Class,
     /// Whether its calls are taken before waiting ordinary ones.
     pub priority: bool,
+    /// The JSON schemas of its arguments and its result, where the program gives them.
+    pub schemas: Option<Arc<Schemas>>,
     /// The handler actor that serves it: an index into the program's handlers.
     pub(crate) group: usize,
     /// The function of that handler actor that runs it.
     pub(crate) run: usize,
+}
+
+/// What the arguments and the result of a procedure look like, as JSON schema (draft 2020-12).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schemas {
+    /// The schema of the arguments.
+    pub arguments: Schema,
+    /// The schema of the result.
+    pub result: Schema,
 }
 
 /// A numbered, versioned set of procedures with a name.
@@ -94,7 +107,7 @@ impl Program {
         A: Actor<Context = Context<A>>,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        Handlers { program: self, factory: Box::new(factory), runs: Vec::new() }
+        Handlers { program: self, factory: Box::new(factory), runs: Vec::new(), last: PhantomData }
     }
 
     /// The name.
@@ -163,21 +176,24 @@ impl<T: Serialize + 'static, E: Into<Error> + 'static> Outcome for Result<T, E> 
 /// // The handler returns its result, not a future: it cannot be registered as async.
 /// Program::new("counter", 1, 1).handler(|| Counter).asynchronous::<Count>(1, "count");
 /// ```
-pub struct Handlers<A: Actor<Context = Context<A>>> {
+///
+/// `Last` is the message of the procedure registered last, which [`Self::schema`] describes.
+pub struct Handlers<A: Actor<Context = Context<A>>, Last = ()> {
     program: Program,
     factory: Box<dyn Fn() -> A + Send + Sync>,
     runs: Vec<Run<A>>,
+    last: PhantomData<fn(Last)>,
 }
 
-impl<A: Actor<Context = Context<A>>> std::fmt::Debug for Handlers<A> {
+impl<A: Actor<Context = Context<A>>, Last> std::fmt::Debug for Handlers<A, Last> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handlers").field("program", &self.program).finish_non_exhaustive()
     }
 }
 
-impl<A: Actor<Context = Context<A>>> Handlers<A> {
+impl<A: Actor<Context = Context<A>>, Last> Handlers<A, Last> {
     /// Registers a blocking procedure, the safe default: it runs on a worker's thread and may compute or block there.
-    pub fn procedure<M>(self, number: i32, name: impl Into<String>) -> Self
+    pub fn procedure<M>(self, number: i32, name: impl Into<String>) -> Handlers<A, M>
     where
         M: Message + DeserializeOwned + 'static,
         M::Result: Outcome + MessageResponse<A, Call<M>>,
@@ -190,7 +206,7 @@ impl<A: Actor<Context = Context<A>>> Handlers<A> {
     ///
     /// Only for handlers that touch memory and take microseconds: while one runs, no other client of that thread is
     /// served. Its author vouches for it.
-    pub fn inline<M>(self, number: i32, name: impl Into<String>) -> Self
+    pub fn inline<M>(self, number: i32, name: impl Into<String>) -> Handlers<A, M>
     where
         M: Message + DeserializeOwned + 'static,
         M::Result: Outcome + MessageResponse<A, Call<M>>,
@@ -200,7 +216,7 @@ impl<A: Actor<Context = Context<A>>> Handlers<A> {
     }
 
     /// Registers an async procedure: its handler returns a future that waits without blocking.
-    pub fn asynchronous<M>(self, number: i32, name: impl Into<String>) -> Self
+    pub fn asynchronous<M>(self, number: i32, name: impl Into<String>) -> Handlers<A, M>
     where
         M: Message + DeserializeOwned + 'static,
         M::Result: Outcome,
@@ -227,17 +243,42 @@ impl<A: Actor<Context = Context<A>>> Handlers<A> {
         Program::from(self).handler(factory)
     }
 
-    fn add(mut self, number: i32, name: String, class: Class, run: Run<A>) -> Self {
-        let group = self.program.groups.len();
-        self.program.procedures.push(Procedure { number, name, class, priority: false, group, run: self.runs.len() });
-        self.runs.push(run);
+    /// Gives the JSON schemas of the arguments and the result of the procedure registered last, as their types derive
+    /// them: `directory.describe` then tells them to clients.
+    pub fn schema(mut self) -> Self
+    where
+        Last: Message + JsonSchema,
+        Last::Result: Outcome,
+        <Last::Result as Outcome>::Value: JsonSchema,
+    {
+        if let Some(last) = self.program.procedures.last_mut() {
+            last.schemas = Some(Arc::new(Schemas {
+                arguments: schema_for!(Last),
+                result: schema_for!(<Last::Result as Outcome>::Value),
+            }));
+        }
         self
+    }
+
+    fn add<M>(mut self, number: i32, name: String, class: Class, run: Run<A>) -> Handlers<A, M> {
+        let group = self.program.groups.len();
+        self.program.procedures.push(Procedure {
+            number,
+            name,
+            class,
+            priority: false,
+            schemas: None,
+            group,
+            run: self.runs.len(),
+        });
+        self.runs.push(run);
+        Handlers { program: self.program, factory: self.factory, runs: self.runs, last: PhantomData }
     }
 }
 
-impl<A: Actor<Context = Context<A>>> From<Handlers<A>> for Program {
-    fn from(handlers: Handlers<A>) -> Self {
-        let Handlers { mut program, factory, runs } = handlers;
+impl<A: Actor<Context = Context<A>>, Last> From<Handlers<A, Last>> for Program {
+    fn from(handlers: Handlers<A, Last>) -> Self {
+        let Handlers { mut program, factory, runs, last: _ } = handlers;
         program.groups.push(Arc::new(TypedGroup { factory, runs: runs.into() }));
         program
     }

@@ -143,6 +143,7 @@ mod tests {
                 name,
                 class: Class::Inline,
                 priority: false,
+                schemas: None,
                 group: 0,
                 run: 0,
             });

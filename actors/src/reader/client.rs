@@ -139,7 +139,7 @@ impl Client {
     pub(crate) fn new(peer: Peer, limits: Rc<Limits>, now: Instant) -> Self {
         let splitter = match peer.transport() {
             Transport::Unix => Splitter::new(limits.max_packet),
-            Transport::Tcp => Splitter::new(limits.max_packet).without_fds(),
+            Transport::Tcp | Transport::Local => Splitter::new(limits.max_packet).without_fds(),
         };
         Self {
             peer,
@@ -386,7 +386,7 @@ impl Client {
             PacketType::Call | PacketType::CallWithMetadata | PacketType::CallWithFds => {
                 if let Err(error) = self.call(header, fds, payload, sink) {
                     self.reply_error(&header, &error);
-                    if fds > 0 && self.peer.transport() == Transport::Tcp {
+                    if fds > 0 && self.peer.transport() != Transport::Unix {
                         self.close(Some(error));
                     }
                 }
@@ -406,8 +406,8 @@ impl Client {
         if header.status != Status::Ok {
             return Err(Error::protocol(format!("a call has status 0, not {}", header.status.to_wire())));
         }
-        if fds > 0 && self.peer.transport() == Transport::Tcp {
-            return Err(Error::protocol("descriptors cannot come over TCP"));
+        if fds > 0 && self.peer.transport() != Transport::Unix {
+            return Err(Error::protocol("descriptors can come over Unix sockets only"));
         }
         let entry = sink.find(&header)?;
         if fds > 0 {

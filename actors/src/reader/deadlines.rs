@@ -2,7 +2,8 @@
 //!
 //! A deadline that moves back is not moved here: its old entry comes up, its owner says when it is really due, and it
 //! is entered anew. So the usual case, a deadline that is set and lifted again and again, costs a comparison. Bound:
-//! one entry for each client, and one more each time its deadline moved forward.
+//! one entry for each client, and one more each time its deadline moved forward; those of clients that are gone are
+//! dropped when they are the most.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -22,6 +23,15 @@ impl Deadlines {
             *entered = Some(deadline);
             self.heap.push(Reverse((deadline, key)));
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Drops the entries of clients that are gone.
+    pub(crate) fn retain(&mut self, mut is_there: impl FnMut(ClientKey) -> bool) {
+        self.heap.retain(|Reverse((_, key))| is_there(*key));
     }
 
     /// When the next entry comes up.

@@ -28,7 +28,7 @@ use crate::job::ClientKey;
 use crate::listener::census::Place;
 use crate::reply::Run;
 use client::{Client, Next, Wants};
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Socket, Stream};
 
 /// How many reads a client gets before the others of its arbiter get theirs.
 const READS_PER_TURN: usize = 4;
@@ -50,10 +50,8 @@ pub(crate) struct Connection {
     socket: Socket,
     /// Wakes the reader.
     waker: Option<Waker>,
-    /// Whether the socket has refused bytes and has not said since that it takes some: nothing is written meanwhile.
+    /// Whether the socket has refused bytes: only the reader writes then, when it is woken for it.
     blocked: bool,
-    /// Whether the reactor has not been told yet of the last refusal.
-    refused: bool,
     /// Whether the reader has stopped reading, and has to be woken when that ends.
     paused: bool,
     /// This client's entry among the deadlines of the arbiter.
@@ -103,7 +101,7 @@ impl ActorFuture<Reader> for Serve {
 
 impl Connection {
     pub(crate) fn new(client: Client, socket: Socket) -> Self {
-        Self { client, socket, waker: None, blocked: false, refused: false, paused: false, entered: None }
+        Self { client, socket, waker: None, blocked: false, paused: false, entered: None }
     }
 
     /// Reads and writes what can be read and written. Ready when the connection has ended.
@@ -111,19 +109,8 @@ impl Connection {
         if self.waker.as_ref().is_none_or(|waker| !waker.will_wake(task.waker())) {
             self.waker = Some(task.waker().clone());
         }
-        while !self.client.output.is_empty() {
-            match self.socket.poll_writable(task, std::mem::take(&mut self.refused)) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) => {
-                    self.client.broken();
-                    break;
-                }
-                Poll::Ready(Ok(())) => {
-                    self.blocked = false;
-                    self.write(Instant::now());
-                }
-            }
-        }
+        self.blocked = false;
+        self.write_with(Instant::now(), |socket, pieces| socket.poll_write(task, pieces));
         self.paused = false;
         for _ in 0..READS_PER_TURN {
             self.settle(key, hub, Instant::now());
@@ -202,13 +189,18 @@ impl Connection {
     /// Keeps what the socket did not take.
     fn wait(&mut self, rest: Bytes, replies: usize, cost: u64, now: Instant) {
         self.client.answered(rest, replies, cost, now);
-        self.is_refused();
+        self.blocked = true;
+        self.wake();
     }
 
     /// Does what follows from the client's state: starts what may start, writes, tells, ends, sets its deadline.
     pub(crate) fn settle(&mut self, key: ClientKey, hub: &Rc<HubCore>, now: Instant) {
-        self.client.pump(now, &mut hub.sink(key, *self.client.peer()));
-        if !self.blocked {
+        loop {
+            // What has left makes room for what waits, and that may have something to say at once.
+            self.client.pump(now, &mut hub.sink(key, *self.client.peer()));
+            if self.blocked || self.client.output.is_empty() || self.client.is_done() {
+                break;
+            }
             self.write(now);
         }
         loop {
@@ -239,24 +231,30 @@ impl Connection {
         self.settle(key, hub, now);
     }
 
-    /// Writes what the socket takes.
+    /// Writes what the socket takes now. What it refuses is left to the reader, which is woken for it.
     fn write(&mut self, now: Instant) {
-        while !self.client.output.is_empty() {
-            let mut slices = [IoSlice::new(&[]); output::PIECES];
-            let count = self.client.output.slices(&mut slices);
-            match self.socket.write_vectored(&slices[..count]) {
-                Ok(written) => self.client.wrote(written, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.is_refused(),
-                Err(_) => return self.client.broken(),
-            }
+        self.write_with(now, |socket, pieces| match socket.write_vectored(pieces) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        });
+        if self.blocked {
+            self.wake();
         }
     }
 
-    /// The socket took nothing: the reader waits until it does.
-    fn is_refused(&mut self) {
-        self.blocked = true;
-        self.refused = true;
-        self.wake();
+    fn write_with(&mut self, now: Instant, mut write: impl FnMut(&Socket, &[IoSlice<'_>]) -> Poll<io::Result<usize>>) {
+        while !self.client.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); output::PIECES];
+            let count = self.client.output.slices(&mut slices);
+            match write(&self.socket, &slices[..count]) {
+                Poll::Ready(Ok(written)) => self.client.wrote(written, now),
+                Poll::Ready(Err(_)) => return self.client.broken(),
+                Poll::Pending => {
+                    self.blocked = true;
+                    return;
+                }
+            }
+        }
     }
 
     fn wake(&self) {

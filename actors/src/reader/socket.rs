@@ -1,7 +1,7 @@
 //! A client's socket: non-blocking reads and writes, nothing else.
 //!
 //! Unix and TCP sockets differ in one thing here: a Unix socket can bring descriptors, which nobody takes yet, so they
-//! are closed and counted.
+//! are closed and counted. A connection inside the process is the same to its reader as a socket.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,17 +15,26 @@ use rustix::net::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::peer::Transport;
+use crate::local::LocalEnd;
 use crate::watch::watch;
 
 /// The most descriptors that the kernel sends with one byte.
 const MAX_FDS_AT_ONCE: usize = 253;
 
-/// A connected socket, registered with the arbiter's reactor.
+/// A connected socket, registered with the arbiter's reactor, or a connection inside the process.
 #[derive(Debug)]
-pub(crate) struct Socket {
-    fd: AsyncFd<OwnedFd>,
-    transport: Transport,
+pub(crate) enum Socket {
+    Unix(AsyncFd<OwnedFd>),
+    Tcp(AsyncFd<OwnedFd>),
+    Local(LocalEnd),
+}
+
+/// A new connection, on its way to its reader.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Unix(OwnedFd),
+    Tcp(OwnedFd),
+    Local(LocalEnd),
 }
 
 /// What a read brought.
@@ -38,9 +47,13 @@ pub(crate) struct Read {
 }
 
 impl Socket {
-    /// Takes over a socket that is non-blocking already.
-    pub(crate) fn new(fd: OwnedFd, transport: Transport) -> io::Result<Self> {
-        Ok(Self { fd: watch(fd)?, transport })
+    /// Takes over a connection; its socket, if it is one, is non-blocking already.
+    pub(crate) fn new(stream: Stream) -> io::Result<Self> {
+        Ok(match stream {
+            Stream::Unix(fd) => Self::Unix(watch(fd)?),
+            Stream::Tcp(fd) => Self::Tcp(watch(fd)?),
+            Stream::Local(end) => Self::Local(end),
+        })
     }
 
     /// Reads what is there, at most `buffer`.
@@ -48,13 +61,15 @@ impl Socket {
     /// A read that does not fill the buffer has emptied the socket, so the next one waits for news from the kernel
     /// instead of asking it in vain.
     pub(crate) fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Read>> {
+        let fd = match self {
+            Self::Unix(fd) | Self::Tcp(fd) => fd,
+            Self::Local(end) => return end.poll_read(task, buffer).map_ok(|bytes| Read { bytes, fds: 0 }),
+        };
         loop {
-            let mut guard = ready!(self.fd.poll_read_ready(task))?;
-            let read = match self.transport {
-                Transport::Unix => self.receive_with_fds(buffer),
-                Transport::Tcp => {
-                    recv(&self.fd, &mut *buffer, RecvFlags::empty()).map(|(bytes, _)| Read { bytes, fds: 0 })
-                }
+            let mut guard = ready!(fd.poll_read_ready(task))?;
+            let read = match self {
+                Self::Unix(fd) => receive_with_fds(fd, buffer),
+                _ => recv(fd, &mut *buffer, RecvFlags::empty()).map(|(bytes, _)| Read { bytes, fds: 0 }),
             };
             match read {
                 Ok(read) => {
@@ -71,10 +86,11 @@ impl Socket {
         }
     }
 
-    /// Writes what the kernel takes, now. `WouldBlock` when it takes nothing.
+    /// Writes what is taken, now. `WouldBlock` when nothing is.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let (Self::Unix(fd) | Self::Tcp(fd)) = self else { return self.write_vectored(&[IoSlice::new(bytes)]) };
         loop {
-            match send(&self.fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            match send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Err(Errno::INTR) => {}
                 result => return Ok(result?),
             }
@@ -83,43 +99,64 @@ impl Socket {
 
     /// The same for several pieces.
     pub(crate) fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let fd = match self {
+            Self::Unix(fd) | Self::Tcp(fd) => fd,
+            Self::Local(end) => return end.write(pieces.first().map_or(&[], |piece| piece)),
+        };
         let mut none = SendAncillaryBuffer::default();
         loop {
-            match sendmsg(&self.fd, pieces, &mut none, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            match sendmsg(fd, pieces, &mut none, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Err(Errno::INTR) => {}
                 result => return Ok(result?),
             }
         }
     }
 
-    /// Waits until the kernel takes bytes again: to be called after a write that said `WouldBlock`.
-    pub(crate) fn poll_writable(&self, task: &mut Context<'_>, blocked: bool) -> Poll<io::Result<()>> {
-        let mut guard = ready!(self.fd.poll_write_ready(task))?;
-        if !blocked {
-            return Poll::Ready(Ok(()));
+    /// Writes what is taken; pending, and woken later, when nothing is.
+    ///
+    /// What the reactor knows is forgotten only after a write that was refused since it knew it: news that came
+    /// between would be lost otherwise, and the client with them.
+    pub(crate) fn poll_write(&self, task: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            match self {
+                Self::Unix(fd) | Self::Tcp(fd) => {
+                    let mut guard = ready!(fd.poll_write_ready(task))?;
+                    match self.write_vectored(pieces) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                        result => return Poll::Ready(result),
+                    }
+                }
+                Self::Local(end) => match self.write_vectored(pieces) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(end.poll_writable(task))?,
+                    result => return Poll::Ready(result),
+                },
+            }
         }
-        guard.clear_ready();
-        self.fd.poll_write_ready(task).map_ok(|_| ())
     }
 
     /// Tells the client that nothing more comes.
     pub(crate) fn shut_down(&self) {
-        // An error means that the client is gone already, which the next read tells too.
-        let _ = shutdown(&self.fd, Shutdown::Write);
-    }
-
-    fn receive_with_fds(&self, buffer: &mut [u8]) -> rustix::io::Result<Read> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS_AT_ONCE))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let message = recvmsg(&self.fd, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
-        let mut fds = 0;
-        for received in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(received) = received {
-                // Dropping closes them.
-                fds += received.map(drop).count();
+        match self {
+            // An error means that the client is gone already, which the next read tells too.
+            Self::Unix(fd) | Self::Tcp(fd) => {
+                let _ = shutdown(fd, Shutdown::Write);
             }
+            Self::Local(end) => end.shut_down(),
         }
-        Ok(Read { bytes: message.bytes, fds })
     }
+}
+
+fn receive_with_fds(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> rustix::io::Result<Read> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS_AT_ONCE))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let message = recvmsg(fd, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
+    let mut fds = 0;
+    for received in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = received {
+            // Dropping closes them.
+            fds += received.map(drop).count();
+        }
+    }
+    Ok(Read { bytes: message.bytes, fds })
 }

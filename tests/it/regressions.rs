@@ -1,4 +1,5 @@
-//! Faults that were found and are not repaired yet; each test moves to the module of its topic when it passes.
+//! Faults that were found once, each by a test that failed: clients stuck or spinning, calls lost to a neighbour's
+//! fault, buffers held by what is small.
 
 use std::collections::HashSet;
 use std::os::unix::net::UnixStream;

@@ -1,0 +1,114 @@
+//! The table of calls: a slab whose keys are the serials on the wire.
+//!
+//! A serial is a slot's index and the generation of its use, so that finding the call of a reply is one look into an
+//! array, and a reply to an earlier use of the slot is recognised. Whoever holds a key frees it, exactly once.
+
+use super::calls::Call;
+
+/// How many bits of a serial are the index of the slot.
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+
+/// How many calls can be there at once. The last index is left out: its serials are for the connection's own calls.
+pub(super) const MAX_CALLS: usize = INDEX_MASK as usize;
+
+/// The serial of the greeting: the index that no slot has.
+pub(crate) const GREETING_SERIAL: u32 = u32::MAX;
+
+/// The calls, by serial.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    /// Indices of free slots. The one that was freed last is used first, since it is warm.
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    serial: u32,
+    call: Option<Call>,
+}
+
+impl Slots {
+    /// Puts a call in and returns its serial, or nothing if there are [`MAX_CALLS`] already.
+    #[inline]
+    pub(super) fn insert(&mut self, call: Call) -> Option<u32> {
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.call = Some(call);
+            return Some(slot.serial);
+        }
+        let serial = self.slots.len() as u32;
+        if serial as usize >= MAX_CALLS {
+            return None;
+        }
+        self.slots.push(Slot { serial, call: Some(call) });
+        Some(serial)
+    }
+
+    /// The call with this serial, if it is still there.
+    #[inline]
+    pub(super) fn get_mut(&mut self, serial: u32) -> Option<&mut Call> {
+        let slot = self.slots.get_mut((serial & INDEX_MASK) as usize)?;
+        if slot.serial != serial {
+            return None;
+        }
+        slot.call.as_mut()
+    }
+
+    /// Takes the call with this serial out and frees its slot for the next generation.
+    #[inline]
+    pub(super) fn remove(&mut self, serial: u32) -> Option<Call> {
+        let index = serial & INDEX_MASK;
+        let slot = self.slots.get_mut(index as usize)?;
+        if slot.serial != serial {
+            return None;
+        }
+        let call = slot.call.take()?;
+        slot.serial = serial.wrapping_add(1 << INDEX_BITS);
+        self.free.push(index);
+        Some(call)
+    }
+
+    /// The serials of all calls.
+    pub(super) fn serials(&self) -> Vec<u32> {
+        self.slots.iter().filter(|slot| slot.call.is_some()).map(|slot| slot.serial).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::calls::{Outgoing, Phase};
+    use crate::procedure::Procedure;
+
+    fn call() -> Call {
+        let procedure = Procedure::new(1, 1, 1);
+        let outgoing = Outgoing { procedure, payload: Vec::new(), deadline: None, metadata: None, idempotent: false };
+        Call { outgoing, phase: Phase::Waiting, resends: 0, position: 0, waker: None }
+    }
+
+    #[test]
+    fn a_serial_is_good_for_one_use_of_its_slot() {
+        let mut slots = Slots::default();
+        let first = slots.insert(call()).unwrap();
+        let second = slots.insert(call()).unwrap();
+        assert!(slots.remove(first).is_some());
+        assert!(slots.get_mut(first).is_none() && slots.remove(first).is_none());
+        let third = slots.insert(call()).unwrap();
+        assert_eq!(third & INDEX_MASK, first & INDEX_MASK, "the slot is used again");
+        assert_ne!(third, first);
+        assert!(slots.get_mut(first).is_none() && slots.get_mut(third).is_some());
+        let mut serials = slots.serials();
+        serials.sort_unstable();
+        assert_eq!(serials, [second, third]);
+    }
+
+    #[test]
+    fn serials_that_were_never_given_find_nothing() {
+        let mut slots = Slots::default();
+        for serial in [0, 7, GREETING_SERIAL] {
+            assert!(slots.get_mut(serial).is_none() && slots.remove(serial).is_none());
+        }
+    }
+}

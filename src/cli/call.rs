@@ -1,0 +1,96 @@
+//! `postroom call`: one call.
+
+use std::io::Read;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::directory::{Described, Directory};
+use super::{Exit, Remote, explain, json};
+
+/// A reply that is no longer is printed on one line.
+const LINE: usize = 100;
+
+#[derive(Debug, Args)]
+pub(super) struct CallArgs {
+    #[command(flatten)]
+    remote: Remote,
+    /// Give the call up after this time, the time in the service's queue included.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    deadline: Option<Duration>,
+    /// What to call: PROGRAM.PROCEDURE, of the highest version, or PROGRAM/VERSION.PROCEDURE.
+    #[arg(value_name = "PROGRAM.PROCEDURE", required_unless_present = "help")]
+    procedure: Option<String>,
+    /// The arguments as JSON, or - to read them from standard input. Bytes: a string, or {"$bin": BASE64}.
+    #[arg(value_name = "JSON")]
+    arguments: Option<String>,
+    /// Print help; with PROGRAM.PROCEDURE, what its arguments and its result look like.
+    #[arg(short, long)]
+    pub(super) help: bool,
+}
+
+impl CallArgs {
+    /// Whether help on the command itself was asked for, not on a procedure.
+    pub(super) fn is_plain_help(&self) -> bool {
+        self.help && self.procedure.is_none()
+    }
+}
+
+pub(super) async fn call(args: CallArgs) -> Result<(), Exit> {
+    let name = args.procedure.as_deref().unwrap_or_default();
+    // What is wrong with the arguments is told before anything is asked.
+    let arguments = if args.help { None } else { read_arguments(args.arguments.as_deref())? };
+    let client = args.remote.connect().await?;
+    let directory = Directory::ask(&client).await?;
+    let (program, procedure) = directory.find(name)?;
+    if args.help {
+        return super::print(&describe(&format!("{}.{}", program.name, procedure.name), procedure));
+    }
+    let arguments = arguments.unwrap_or(serde_json::Value::Null);
+    procedure.check(&arguments)?;
+    let arguments = json::to_msgpack(&arguments).map_err(Exit::usage)?;
+    let target = postroom_client::Procedure::new(program.number, program.version, procedure.number);
+    let mut request = client.request(target).args(&arguments);
+    if let Some(deadline) = args.deadline {
+        request = request.deadline(deadline);
+    }
+    let reply: rmpv::Value = request.send().await.map_err(|error| explain(&error))?;
+    let reply = json::from_msgpack(&reply);
+    let line = reply.to_string();
+    super::print(&if line.len() <= LINE { line } else { format!("{reply:#}") })
+}
+
+fn read_arguments(given: Option<&str>) -> Result<Option<serde_json::Value>, Exit> {
+    let text = match given {
+        None => return Ok(None),
+        Some("-") => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|error| Exit::usage(format!("standard input cannot be read: {error}")))?;
+            text
+        }
+        Some(text) => text.to_owned(),
+    };
+    serde_json::from_str(&text).map(Some).map_err(|error| {
+        let shown: String = text.chars().take(60).collect();
+        Exit::usage(format!("the arguments are no JSON: {error}, in {shown:?}; write them as '{{\"name\": 1}}'"))
+    })
+}
+
+fn describe(name: &str, procedure: &Described) -> String {
+    let pretty = |schema: &Option<serde_json::Value>| match schema {
+        None => "  (the program gives no schema)".to_owned(),
+        Some(schema) => {
+            let text = serde_json::to_string_pretty(schema).unwrap_or_default();
+            text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+        }
+    };
+    let priority = if procedure.priority { ", priority" } else { "" };
+    format!(
+        "{name}: procedure {}, {}{priority}\n\narguments:\n{}\n\nresult:\n{}",
+        procedure.number,
+        procedure.class,
+        pretty(&procedure.arguments),
+        pretty(&procedure.result)
+    )
+}

@@ -1,0 +1,45 @@
+//! `postroom list`: what a service serves.
+
+use clap::Args;
+
+use super::directory::{Directory, Program};
+use super::{Exit, Remote};
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    remote: Remote,
+    /// As JSON, with the schemas of arguments and results where the programs give them.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn list(args: ListArgs) -> Result<(), Exit> {
+    let client = args.remote.connect().await?;
+    let directory = Directory::ask(&client).await?;
+    let text = if args.json {
+        serde_json::to_string_pretty(&directory).map_err(|error| Exit::usage(error.to_string()))?
+    } else {
+        table(&directory.programs)
+    };
+    super::print(&text)
+}
+
+fn table(programs: &[Program]) -> String {
+    let mut lines = Vec::new();
+    let name = |program: &Program, name: &str| format!("{}.{name}", program.name);
+    let procedures = programs.iter().flat_map(|program| program.procedures.iter().map(move |one| (program, one)));
+    let width = procedures.map(|(program, one)| name(program, &one.name).len()).max().unwrap_or(0);
+    for program in programs {
+        lines.push(format!("{} version {} ({:#010x})", program.name, program.version, program.number));
+        for procedure in &program.procedures {
+            let priority = if procedure.priority { ", priority" } else { "" };
+            let full = name(program, &procedure.name);
+            lines.push(format!("  {:>3}  {full:<width$}  {}{priority}", procedure.number, procedure.class));
+        }
+        for event in &program.events {
+            lines.push(format!("  {:>3}  {:<width$}  event", event.number, name(program, &event.name)));
+        }
+    }
+    lines.join("\n")
+}

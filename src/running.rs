@@ -1,0 +1,66 @@
+//! A service that runs, as the program that embeds it sees it.
+
+use std::io;
+use std::sync::Arc;
+
+use postroom_actors::local::Local;
+use postroom_actors::{Address, Report, Stopper};
+use postroom_client::{Connector, Duplex, LocalService};
+
+/// A service that runs on threads of its own.
+///
+/// Dropping it stops the service, as [`Running::stop`] does.
+#[derive(Debug)]
+pub struct Running(postroom_actors::Running);
+
+impl Running {
+    pub(crate) fn new(running: postroom_actors::Running) -> Self {
+        Self(running)
+    }
+
+    /// Where it listens, with the ports that TCP sockets got.
+    pub fn addresses(&self) -> &[Address] {
+        self.0.addresses()
+    }
+
+    /// The service as a [`Connector`] takes it, for clients in this process: their calls go through the same readers
+    /// and the same pool as any other, without a socket.
+    ///
+    /// It does not keep the service running: when that has stopped, connections end and new ones are refused.
+    pub fn local(&self) -> Arc<dyn LocalService> {
+        Arc::new(InProcess(self.0.local()))
+    }
+
+    /// A connector that knows this service as `local:NAME`.
+    pub fn connector(&self, name: impl Into<String>) -> Connector {
+        Connector::new().with_local(name, self.local())
+    }
+
+    /// A handle to stop it from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        self.0.stopper()
+    }
+
+    /// Stops the service and waits until it has ended.
+    ///
+    /// No more clients are accepted, the socket files are removed, nothing more is read. Accepted calls are finished
+    /// within `shutdown_timeout`, their replies flushed, the clients told `shutting_down`, all threads joined.
+    pub fn stop(self) -> Report {
+        self.0.stop()
+    }
+
+    /// Waits until the service has ended: until somebody stops it by a [`Stopper`].
+    pub fn wait(self) -> Report {
+        self.0.wait()
+    }
+}
+
+/// A service of this process, by way of memory.
+#[derive(Debug)]
+struct InProcess(Local);
+
+impl LocalService for InProcess {
+    fn open(&self) -> io::Result<Box<dyn Duplex>> {
+        Ok(Box::new(self.0.open()?))
+    }
+}
