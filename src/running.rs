@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use postroom_actors::local::Local;
+use postroom_actors::stats::Stats;
 use postroom_actors::{Address, Report, Stopper};
 use postroom_client::{Connector, Duplex, LocalService};
 
@@ -36,6 +37,11 @@ impl Running {
         Connector::new().with_local(name, self.local())
     }
 
+    /// The numbers of the service, those of each procedure as they were at one moment; also after it has stopped.
+    pub fn stats(&self) -> Option<Stats> {
+        self.0.stats()
+    }
+
     /// A handle to stop it from elsewhere.
     pub fn stopper(&self) -> Stopper {
         self.0.stopper()
@@ -44,7 +50,8 @@ impl Running {
     /// Stops the service and waits until it has ended.
     ///
     /// No more clients are accepted, the socket files are removed, nothing more is read. Accepted calls are finished
-    /// within `shutdown_timeout`, their replies flushed, the clients told `shutting_down`, all threads joined.
+    /// within `shutdown_timeout` and those that are left answered `shutting_down`, replies are flushed, the clients told
+    /// `shutting_down`, all threads joined.
     pub fn stop(self) -> Report {
         self.0.stop()
     }

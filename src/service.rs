@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use postroom_actors::{Parts, Program, Report, StartError, UnixAccess};
+use postroom_actors::{Parts, Program, Report, StartError, UnixAccess, stats};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::builtin;
@@ -100,7 +100,8 @@ impl Service {
         if config.demo {
             programs.push(builtin::echo::program());
         }
-        let directory = builtin::directory::Info::new(name, version, &config.limits, &programs);
+        let stats = stats::Source::default();
+        let directory = builtin::directory::Info::new(name, version, &config.limits, &programs, stats.clone());
         programs.push(builtin::directory::program(Arc::new(directory)));
         programs.push(builtin::keepalive());
         let running = postroom_actors::Running::start(Parts {
@@ -108,6 +109,7 @@ impl Service {
             addresses: config.listen,
             unix_access: UnixAccess { mode: config.unix_sock_perms, group: config.unix_sock_group },
             programs,
+            stats,
         });
         running.map(Running::new)
     }

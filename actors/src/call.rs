@@ -3,12 +3,14 @@
 //! Also which call this thread runs right now ([`current`]), so that a log line written inside a handler can carry
 //! the client and the serial without the handler saying so.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix::Message;
-use postroom_protocol::Metadata;
 
 use crate::peer::Peer;
+use crate::stage::View;
 
 /// One call, as its handler sees it.
 ///
@@ -26,7 +28,10 @@ pub struct Call<M> {
 pub(crate) struct Context {
     pub(crate) peer: Peer,
     pub(crate) serial: u32,
-    pub(crate) metadata: Option<Box<Metadata>>,
+    pub(crate) trace: Option<Arc<str>>,
+    pub(crate) deadline: Option<Instant>,
+    /// Whether it is still wanted; none for a call that a test made.
+    pub(crate) view: Option<View>,
 }
 
 impl<M: Message> Message for Call<M> {
@@ -40,7 +45,7 @@ impl<M> Call<M> {
 
     /// A call as a test makes it; see the module `testing` of the crate `postroom`.
     pub fn for_test(args: M, peer: Peer, serial: u32) -> Self {
-        Self::new(args, Context { peer, serial, metadata: None })
+        Self::new(args, Context { peer, serial, trace: None, deadline: None, view: None })
     }
 
     /// Who called: transport, user, group, process, and the number of the connection.
@@ -61,7 +66,30 @@ impl<M> Call<M> {
     /// The trace context (W3C `traceparent`) that came with the call, if one did. It is what the client sent: check
     /// it before trusting its form.
     pub fn trace(&self) -> Option<&str> {
-        self.context.metadata.as_ref()?.trace.as_deref()
+        self.context.trace.as_deref()
+    }
+
+    /// Until when the result is of use to the caller: the deadline that came with the call, or else the connection's
+    /// default. The caller is told `deadline_exceeded` then, whatever the handler does.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.context.deadline
+    }
+
+    /// Whether nobody waits for the result any more: the caller has cancelled the call or left, or its deadline has
+    /// passed, or the service stops and could not wait longer.
+    ///
+    /// A blocking handler that runs long should look at this now and then and give up; its result is thrown away. The
+    /// future of an async handler is dropped, so it need not look. Costs one atomic load.
+    pub fn is_cancelled(&self) -> bool {
+        self.context.view.as_ref().is_some_and(|view| !view.is_wanted())
+    }
+
+    /// Gives the calls of this connection that come without a deadline this one from now on, until another is set.
+    /// Calls that were received already keep theirs.
+    pub fn set_default_deadline(&self, deadline: Duration) {
+        if let Some(view) = &self.context.view {
+            view.set_default_deadline(deadline);
+        }
     }
 }
 
@@ -76,6 +104,7 @@ pub struct CallId {
 
 thread_local! {
     static CURRENT: Cell<Option<CallId>> = const { Cell::new(None) };
+    static TRACE: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
 /// The call whose handler runs on this thread right now.
@@ -85,14 +114,27 @@ pub fn current() -> Option<CallId> {
     CURRENT.get()
 }
 
+/// The trace context of that call, if it came with one.
+pub fn current_trace() -> Option<Arc<str>> {
+    TRACE.with_borrow(Option::clone)
+}
+
 /// Runs `body` as part of a call; [`current`] tells which, also while `body` unwinds.
-pub(crate) fn within<R>(call: CallId, body: impl FnOnce() -> R) -> R {
-    struct Restore(Option<CallId>);
+pub(crate) fn within<R>(call: CallId, trace: Option<&Arc<str>>, body: impl FnOnce() -> R) -> R {
+    struct Restore {
+        call: Option<CallId>,
+        /// What was there before, if this call has set one.
+        trace: Option<Option<Arc<str>>>,
+    }
     impl Drop for Restore {
         fn drop(&mut self) {
-            CURRENT.set(self.0);
+            CURRENT.set(self.call);
+            if let Some(trace) = self.trace.take() {
+                TRACE.set(trace);
+            }
         }
     }
-    let _restore = Restore(CURRENT.replace(Some(call)));
+    let trace = trace.map(|trace| TRACE.replace(Some(trace.clone())));
+    let _restore = Restore { call: CURRENT.replace(Some(call)), trace };
     body()
 }

@@ -27,21 +27,25 @@ use actix::{Actor, ActorContext, ActorState, Context};
 use postroom_protocol::Error;
 
 use crate::call;
+use crate::hub::Hubs;
 use crate::incident;
 use crate::job::{Job, Ticket};
-use crate::program::handler::{AsyncReply, Request, Run, panic_text};
+use crate::program::handler::{Answer, AsyncReply, Request, Run, panic_text};
 use crate::program::registry::Registry;
+use crate::stage::{Share, View};
+use crate::stats::outcome::Verdict;
 
 /// Where a desk's jobs come from and its replies go.
 pub(crate) trait Feed {
-    /// The next job. `None` means that the desk is idle from now on: the feed wakes it by [`Desk::begin`].
+    /// The next job, which has begun with this. `None` means that the desk is idle from now on: the feed wakes it by
+    /// [`Desk::begin`].
     fn pop(&self) -> Option<Job>;
     /// Takes the reply to a job, one whole packet, and leaves `packet` empty.
-    fn answer(&self, ticket: &Ticket, packet: &mut Vec<u8>);
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
     fn nudge(&self);
     /// Runs the future of an async call; only the feed of an async worker gets any.
-    fn spawn(&self, job: Running, future: futures::future::LocalBoxFuture<'static, Vec<u8>>);
+    fn spawn(&self, job: Running, future: futures::future::LocalBoxFuture<'static, Answer>);
 }
 
 /// An async call that runs: what is left of its job.
@@ -49,6 +53,7 @@ pub(crate) trait Feed {
 pub(crate) struct Running {
     pub(crate) ticket: Ticket,
     pub(crate) entry: u32,
+    pub(crate) trace: Option<Arc<str>>,
     /// The instance that made its future.
     seat: Rc<Seat>,
 }
@@ -64,6 +69,7 @@ struct OnItsWay {
 /// The handler actors of one arbiter and the calls they run.
 pub(crate) struct Desk {
     registry: Arc<Registry>,
+    hubs: Arc<Share>,
     max_packet: u32,
     seats: RefCell<Vec<Option<Rc<Seat>>>>,
     current: RefCell<Option<OnItsWay>>,
@@ -93,9 +99,10 @@ impl Seat {
 }
 
 impl Desk {
-    pub(crate) fn new(registry: Arc<Registry>, max_packet: u32, feed: Box<dyn Feed>) -> Rc<Self> {
+    pub(crate) fn new(registry: Arc<Registry>, hubs: Arc<Hubs>, max_packet: u32, feed: Box<dyn Feed>) -> Rc<Self> {
         let seats = RefCell::new(vec![None; registry.groups.len()]);
-        Rc::new(Self { registry, max_packet, seats, current: RefCell::new(None), feed })
+        let hubs = Arc::new(Share(hubs));
+        Rc::new(Self { registry, hubs, max_packet, seats, current: RefCell::new(None), feed })
     }
 
     /// Has the next job run, if there is one and none is on its way to a handler already.
@@ -114,7 +121,7 @@ impl Desk {
                 // Its handler was started for it and ended before it took it: `started` panicked or stopped.
                 let incident = incident::next();
                 let name = &self.registry.procedure(job.entry).name;
-                call::within(job.ticket.call_id(), || {
+                call::within(job.ticket.call_id(), job.trace.as_ref(), || {
                     log::error!("the handler of {name} ended while it started; incident {incident}");
                 });
                 self.fail(&job.ticket, incident);
@@ -164,7 +171,7 @@ impl Desk {
                 Err(panic) => {
                     let incident = incident::next();
                     let name = self.registry.groups[group].type_name();
-                    call::within(job.ticket.call_id(), || {
+                    call::within(job.ticket.call_id(), job.trace.as_ref(), || {
                         log::error!("the factory of handler {name} panicked: {panic}; incident {incident}");
                     });
                     self.fail(&job.ticket, incident);
@@ -188,15 +195,16 @@ impl Desk {
     /// Answers a call whose handler failed it.
     fn fail(&self, ticket: &Ticket, incident: String) {
         let mut packet = Vec::new();
-        postroom_protocol::encode_reply_error(&ticket.header(), &Error::internal(incident), &mut packet);
-        self.feed.answer(ticket, &mut packet);
+        let error = Error::internal(incident);
+        postroom_protocol::encode_reply_error(&ticket.header(), &error, &mut packet);
+        self.feed.answer(ticket, Verdict::of(&error), &mut packet);
     }
 
-    fn panicked(&self, ticket: &Ticket, entry: u32, panic: &(dyn std::any::Any + Send)) {
+    fn panicked(&self, ticket: &Ticket, entry: u32, trace: Option<&Arc<str>>, panic: &(dyn std::any::Any + Send)) {
         let incident = incident::next();
         let name = &self.registry.procedure(entry).name;
         let text = panic_text(panic);
-        call::within(ticket.call_id(), || {
+        call::within(ticket.call_id(), trace, || {
             log::error!("the handler of {name} panicked: {text}; incident {incident}; a fresh one takes over");
         });
         self.fail(ticket, incident);
@@ -204,7 +212,7 @@ impl Desk {
 
     /// After an async call's future has panicked: answers it and puts a fresh handler in its place.
     pub(crate) fn future_panicked(&self, running: &Running, panic: &(dyn std::any::Any + Send)) {
-        self.panicked(&running.ticket, running.entry, panic);
+        self.panicked(&running.ticket, running.entry, running.trace.as_ref(), panic);
         // Only the instance that made the future goes; the one there now may be another already.
         if !running.seat.vacant.replace(true) {
             running.seat.wake();
@@ -229,34 +237,37 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
 
     /// Runs one job. `Err` when the handler panicked; the call is then answered.
     fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, job: Job) -> Result<(), Panicked> {
-        let Job { ticket, entry, peer, metadata, payload, permit: _ } = job;
+        let Job { ticket, entry, peer, trace, deadline, payload, permit: _ } = job;
         let procedure = self.desk.registry.procedure(entry);
-        log::trace!(client = ticket.client_id, serial = ticket.serial; "the handler of {} runs", procedure.name);
+        log::trace!(
+            client = ticket.client_id, serial = ticket.serial, trace = trace.as_deref();
+            "the handler of {} runs", procedure.name
+        );
         let run = &self.runs[procedure.run as usize];
-        let context = call::Context { peer, serial: ticket.serial, metadata };
+        let view = Some(View::new(&self.desk.hubs, &ticket));
+        let context = call::Context { peer, serial: ticket.serial, trace: trace.clone(), deadline, view };
         let request = Request { header: ticket.header(), context, payload, max_packet: self.desk.max_packet };
         let packet = &mut self.packet;
-        let ran = call::within(ticket.call_id(), || {
+        let ran = call::within(ticket.call_id(), trace.as_ref(), || {
             catch_unwind(AssertUnwindSafe(|| match run {
-                Run::Sync(run) => {
-                    run(actor, ctx, request, packet);
-                    None
-                }
+                Run::Sync(run) => Ok(run(actor, ctx, request, packet)),
                 Run::Async(run) => match run(actor, ctx, request) {
-                    AsyncReply::Ready(ready) => {
+                    AsyncReply::Ready((verdict, ready)) => {
                         *packet = ready;
-                        None
+                        Ok(verdict)
                     }
-                    AsyncReply::Later(future) => Some(future),
+                    AsyncReply::Later(future) => Err(future),
                 },
             }))
         });
         match ran {
-            Ok(None) => self.desk.feed.answer(&ticket, &mut self.packet),
-            Ok(Some(future)) => self.desk.feed.spawn(Running { ticket, entry, seat: self.seat.clone() }, future),
+            Ok(Ok(verdict)) => self.desk.feed.answer(&ticket, verdict, &mut self.packet),
+            Ok(Err(future)) => {
+                self.desk.feed.spawn(Running { ticket, entry, trace, seat: self.seat.clone() }, future);
+            }
             Err(panic) => {
                 self.packet.clear();
-                self.desk.panicked(&ticket, entry, &*panic);
+                self.desk.panicked(&ticket, entry, trace.as_ref(), &*panic);
                 return Err(Panicked);
             }
         }

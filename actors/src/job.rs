@@ -5,14 +5,16 @@
 //! knows sockets or handlers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use postroom_protocol::{Header, Metadata, PacketType, Status};
+use postroom_protocol::{Header, PacketType, Status};
 
 use crate::call::CallId;
 use crate::hub::Hubs;
 use crate::peer::Peer;
 use crate::pool::Permit;
+use crate::stage::CallRef;
 
 /// A client's place in the table of its hub. The generation tells a new client from the one that had the slot before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +28,8 @@ pub(crate) struct ClientKey {
 pub(crate) struct Ticket {
     pub(crate) hub: u16,
     pub(crate) client: ClientKey,
+    /// Its record with the hub.
+    pub(crate) call: CallRef,
     pub(crate) client_id: u64,
     pub(crate) program: u32,
     pub(crate) version: u32,
@@ -33,6 +37,10 @@ pub(crate) struct Ticket {
     pub(crate) serial: u32,
     /// The length of the call's packet: held against the client's `max_client_output` while the call runs.
     pub(crate) cost: u32,
+    /// When it was received.
+    pub(crate) received: Instant,
+    /// When a handler began with it; until then the same as `received`.
+    pub(crate) begun: Instant,
 }
 
 impl Ticket {
@@ -60,7 +68,10 @@ pub(crate) struct Job {
     /// Its procedure: an index into the registry.
     pub(crate) entry: u32,
     pub(crate) peer: Peer,
-    pub(crate) metadata: Option<Box<Metadata>>,
+    /// The trace context that came with it.
+    pub(crate) trace: Option<Arc<str>>,
+    /// Until when its result is of use.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) payload: Bytes,
     /// Held while the call is pending with the pool.
     pub(crate) permit: Option<Permit>,
@@ -84,13 +95,32 @@ impl Basket {
 }
 
 #[cfg(test)]
+impl Ticket {
+    pub(crate) fn for_test(client: ClientKey, serial: u32, cost: u32) -> Self {
+        let received = Instant::now();
+        let call = CallRef { slot: serial, generation: 0 };
+        let (program, version, procedure) = (1, 1, 1);
+        let client_id = 1;
+        Self { hub: 0, client, call, client_id, program, version, procedure, serial, cost, received, begun: received }
+    }
+}
+
+#[cfg(test)]
 impl Job {
     /// A call that is told from others by its serial.
     pub(crate) fn for_test(serial: u32) -> Self {
-        let client = ClientKey { slot: 0, generation: 0 };
-        let ticket = Ticket { hub: 0, client, client_id: 1, program: 1, version: 1, procedure: 1, serial, cost: 28 };
+        let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, serial, 28);
         let peer = Peer::new(1, crate::peer::Transport::Unix, None);
-        Self { ticket, entry: 0, peer, metadata: None, payload: Bytes::new(), permit: None }
+        Self { ticket, entry: 0, peer, trace: None, deadline: None, payload: Bytes::new(), permit: None }
+    }
+}
+
+impl Job {
+    /// A handler is about to run it, now. False when it must not run: it was ended, or its deadline has passed, and
+    /// its hub answers it or has done so.
+    pub(crate) fn begin(&mut self, hubs: &Hubs, now: Instant) -> bool {
+        self.ticket.begun = now;
+        self.deadline.is_none_or(|deadline| now < deadline) && hubs.stages(self.ticket.hub).begin(self.ticket.call)
     }
 }
 

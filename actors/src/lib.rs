@@ -15,7 +15,8 @@
 //! - `worker`: the actors that run handlers, each on a thread of its own.
 //! - `desk`: where handler actors sit on such a thread, and get their calls.
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
-//! - `job`, `reply`: what travels there and back. `watch`: the reactor's one entry. `estimate`: how long procedures take.
+//! - `job`, `reply`: what travels there and back. `stage`: whether a call still waits, runs, or was ended.
+//! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry.
 //! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see.
 
 pub mod server;
@@ -31,6 +32,7 @@ mod estimate;
 mod incident;
 mod job;
 mod reply;
+mod stage;
 mod watch;
 
 pub mod call;
@@ -38,6 +40,7 @@ pub mod limits;
 pub mod local;
 pub mod peer;
 pub mod program;
+pub mod stats;
 
 pub use call::{Call, CallId};
 pub use limits::Limits;

@@ -127,6 +127,11 @@ macro_rules! table {
             }
         }
 
+        /// Each limit, by its place in [`TABLE`].
+        #[allow(non_camel_case_types, dead_code)] // The names are the keys, and not every limit is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Key { $( $key, )* }
+
         /// Every limit there is, in the order in which they are shown.
         pub static TABLE: &[Row] = &[
             $( Row {
@@ -179,8 +184,14 @@ table! {
         "Time from the first to the last byte of a packet. It does not run while the service holds the client. Later the client is told `packet_timeout` and closed.";
     write_timeout: Duration = Duration::from_secs(30), Duration, (1, YEAR_MS), Close,
         "Time that a client may leave replies unread without taking a byte. Then it is cut: nothing more can be told to a client that does not read.";
+    idle_timeout: Duration = Duration::ZERO, Duration, (0, YEAR_MS), Close,
+        "Time that a client may be connected without a call; 0 is without end. Then it is told `idle_timeout` and closed.";
+    keepalive_interval: Duration = Duration::from_secs(5), Duration, (0, YEAR_MS), Close,
+        "Time without a word from a client after which it is pinged, again and again; 0 is never. Only clients that have sent a keepalive packet or called `directory.hello` are.";
+    keepalive_count: u32 = 5, Count, (0, 1_000_000), Close,
+        "Pings that a client may leave unanswered, where any packet is an answer. One more interval later it is told `keepalive_timeout` and closed.";
     shutdown_timeout: Duration = Duration::from_secs(30), Duration, (0, YEAR_MS), Close,
-        "Time for running and waiting calls to finish when the service stops. Then the remaining connections are cut.";
+        "Time for running and waiting calls to finish when the service stops. Those that are left then are answered `shutting_down`.";
 }
 
 impl Limits {

@@ -100,6 +100,11 @@ impl LocalEnd {
         self.writer.poll_writable(task)
     }
 
+    /// Ready when the client's end was dropped.
+    pub(crate) fn poll_abandoned(&self, task: &mut Context<'_>) -> Poll<()> {
+        self.writer.poll_abandoned(task)
+    }
+
     pub(crate) fn shut_down(&self) {
         self.writer.close();
     }
@@ -198,6 +203,15 @@ impl Writer {
         let mut pipe = lock(&self.0);
         if pipe.is_abandoned || pipe.bytes.len() < CAPACITY {
             return Poll::Ready(Ok(()));
+        }
+        pipe.writer = Some(task.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_abandoned(&self, task: &mut Context<'_>) -> Poll<()> {
+        let mut pipe = lock(&self.0);
+        if pipe.is_abandoned {
+            return Poll::Ready(());
         }
         pipe.writer = Some(task.waker().clone());
         Poll::Pending

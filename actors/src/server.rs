@@ -21,7 +21,7 @@ use actix_rt::{Arbiter, System};
 use postroom_protocol::Address;
 use tokio::sync::mpsc;
 
-use crate::hub::{Cut, Drain, Hub, Hubs};
+use crate::hub::{Cut, Drain, Finish, Hub, Hubs};
 use crate::limits::{LimitErrors, Limits};
 use crate::listener::bind::{self, BindError, Bound, UnixAccess};
 use crate::listener::census::Census;
@@ -32,8 +32,12 @@ use crate::pool::Pool;
 use crate::pool::handover::Handover;
 use crate::program::Program;
 use crate::program::registry::{ProgramErrors, Registry};
+use crate::stats::{self, Stats};
 use crate::worker::Worker;
 use crate::worker::asynchronous::AsyncWorker;
+
+/// How long clients may take, once their last call is answered, to read that and to end their connection.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the threads of handlers that do not return are waited for, when everything else has ended.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,6 +53,8 @@ pub struct Parts {
     pub unix_access: UnixAccess,
     /// What it serves.
     pub programs: Vec<Program>,
+    /// What its statistics will be read from.
+    pub stats: stats::Source,
 }
 
 /// Why a service does not start.
@@ -104,7 +110,9 @@ impl From<BindError> for StartError {
 /// What was left when a service stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Clients whose calls did not finish within `shutdown_timeout`, and who were cut.
+    /// Calls that did not finish within `shutdown_timeout` and were answered `shutting_down`.
+    pub cut_calls: usize,
+    /// Clients that had not read what was for them two seconds later, and were cut.
     pub cut_clients: usize,
     /// Threads whose handler did not return. They are abandoned: they end with the process, or when the handler does.
     pub abandoned_threads: Vec<String>,
@@ -124,6 +132,7 @@ impl Report {
 pub struct Running {
     addresses: Vec<Address>,
     local: Local,
+    stats: stats::Source,
     stopper: Stopper,
     control: Option<JoinHandle<Report>>,
 }
@@ -147,7 +156,7 @@ impl Running {
     ///
     /// See [`StartError`]; nothing is left running then.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { limits, addresses, unix_access, programs } = parts;
+        let Parts { limits, addresses, unix_access, programs, stats } = parts;
         limits.check()?;
         let registry = Arc::new(Registry::new(programs)?);
         if let Some(descriptors) = listener::raise_descriptor_limit() {
@@ -159,14 +168,22 @@ impl Running {
         }
         let addresses = listener::addresses(&sockets);
         let (stop, stopped) = mpsc::channel(1);
-        let hubs = Arc::new(Hubs::new(limits.io_arbiters));
+        let hubs = Arc::new(Hubs::new(limits.io_arbiters, registry.procedures.len()));
         let entrance = Entrance::new(hubs.clone(), Census::new(limits.max_clients));
         let local = Local::new(entrance.clone());
+        let control_stats = stats.clone();
         let (started, is_started) = std_mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("postroom".to_owned())
             .spawn(move || {
-                System::new().block_on(control(registry, limits, (hubs, entrance), sockets, started, stopped))
+                System::new().block_on(control(
+                    registry,
+                    limits,
+                    (hubs, entrance),
+                    (sockets, control_stats),
+                    started,
+                    stopped,
+                ))
             })
             .map_err(|cause| StartError::Thread { name: "control".to_owned(), cause })?;
         let failed = match is_started.recv() {
@@ -182,7 +199,7 @@ impl Running {
             let _ = control.join();
             return Err(error);
         }
-        Ok(Self { addresses, local, stopper: Stopper(stop), control: Some(control) })
+        Ok(Self { addresses, local, stats, stopper: Stopper(stop), control: Some(control) })
     }
 
     /// Where it listens, with the ports that TCP sockets got.
@@ -195,6 +212,11 @@ impl Running {
         self.local.clone()
     }
 
+    /// The numbers of the service; also after it has stopped.
+    pub fn stats(&self) -> Option<Stats> {
+        self.stats.read()
+    }
+
     /// A handle to stop it from elsewhere.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
@@ -203,7 +225,8 @@ impl Running {
     /// Stops the service and waits until it has ended.
     ///
     /// No more clients are accepted, the socket files are removed, nothing more is read. Accepted calls are finished
-    /// within `shutdown_timeout`, their replies flushed, the clients told `shutting_down`, all threads joined.
+    /// within `shutdown_timeout` and those that are left answered `shutting_down`, replies are flushed, the clients told
+    /// `shutting_down`, all threads joined.
     pub fn stop(mut self) -> Report {
         self.stopper.stop();
         self.join()
@@ -353,7 +376,7 @@ async fn control(
     registry: Arc<Registry>,
     limits: Limits,
     (hubs, entrance): (Arc<Hubs>, Arc<Entrance>),
-    sockets: Vec<Bound>,
+    (sockets, stats): (Vec<Bound>, stats::Source),
     started: std_mpsc::SyncSender<Result<(), StartError>>,
     mut stopped: mpsc::Receiver<()>,
 ) -> Report {
@@ -395,6 +418,7 @@ async fn control(
         let _ = started.send(Err(error));
         return Report::default();
     }
+    stats.set(handover, entrance.census().clone());
     let listener = Listener::new(sockets, entrance.clone()).start();
     let _ = started.send(Ok(()));
 
@@ -412,9 +436,17 @@ async fn control(
     let mut report = Report::default();
     if tokio::time::timeout(limits.shutdown_timeout, drained.recv()).await.is_err() {
         for hub in &hub_addresses {
-            report.cut_clients += hub.send(Cut).await.unwrap_or(0);
+            report.cut_calls += hub.send(Finish).await.unwrap_or(0);
         }
-        log::warn!("cut {} clients whose calls did not finish in time", report.cut_clients);
+        if report.cut_calls > 0 {
+            log::warn!("{} calls did not finish in time and were answered shutting_down", report.cut_calls);
+        }
+        if tokio::time::timeout(FLUSH_TIMEOUT, drained.recv()).await.is_err() {
+            for hub in &hub_addresses {
+                report.cut_clients += hub.send(Cut).await.unwrap_or(0);
+            }
+            log::warn!("cut {} clients that did not read what was for them", report.cut_clients);
+        }
     }
     // Joining blocks this thread; nothing else runs here any more.
     report.abandoned_threads = threads.join();

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message};
 use postroom_actors::limits::{Limits, TABLE};
+use postroom_actors::stats::{self, Stats};
 use postroom_actors::{Call, Error, Program};
 use postroom_protocol::keepalive;
 use schemars::Schema;
@@ -22,6 +24,7 @@ pub struct Info {
     version: String,
     limits: BTreeMap<&'static str, u64>,
     description: Description,
+    stats: stats::Source,
 }
 
 /// A client introduces itself.
@@ -32,7 +35,7 @@ pub struct Hello {
     pub client: String,
     /// Its version.
     pub version: String,
-    /// A deadline for calls of this connection that name none. It has no effect yet.
+    /// A deadline for calls of this connection that name none, in milliseconds.
     #[serde(default)]
     pub deadline_ms: Option<u32>,
 }
@@ -53,6 +56,11 @@ pub struct Welcome {
 #[derive(Debug, Deserialize, Message)]
 #[rtype(result = "Result<Description, Error>")]
 pub struct Describe {}
+
+/// A client asks for the numbers of the service.
+#[derive(Debug, Deserialize, Message)]
+#[rtype(result = "Result<Stats, Error>")]
+pub struct Count {}
 
 /// Every program that the service serves.
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +83,9 @@ struct ProcedureDescription {
     name: String,
     class: &'static str,
     priority: bool,
+    /// Whether its calls run to their end when their client leaves.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    runs_to_end: bool,
     /// The JSON schemas of the arguments and the result, where the program gives them.
     #[serde(skip_serializing_if = "Option::is_none")]
     arguments: Option<Schema>,
@@ -88,17 +99,28 @@ struct EventDescription {
     name: &'static str,
 }
 
-const FEATURES: &[&str] = &["keepalive", "metadata"];
+const FEATURES: &[&str] = &["cancel", "deadline", "keepalive", "key", "metadata", "stats", "trace"];
 
 impl Info {
     /// What there is to tell about a service with these programs, and with the directory and keepalive.
-    pub(crate) fn new(service: String, version: String, limits: &Limits, programs: &[Program]) -> Self {
+    pub(crate) fn new(
+        service: String,
+        version: String,
+        limits: &Limits,
+        programs: &[Program],
+        stats: stats::Source,
+    ) -> Self {
         let limits = TABLE.iter().map(|row| (row.key, row.get(limits))).collect();
         let mut described: Vec<ProgramDescription> = programs.iter().map(describe).collect();
         // The directory describes itself too: its procedures, for which it does not matter what they tell.
         let nothing = Description { programs: Vec::new() };
-        let itself =
-            Self { service: String::new(), version: String::new(), limits: BTreeMap::new(), description: nothing };
+        let itself = Self {
+            service: String::new(),
+            version: String::new(),
+            limits: BTreeMap::new(),
+            description: nothing,
+            stats: stats::Source::default(),
+        };
         described.push(describe(&program(Arc::new(itself))));
         described.push(ProgramDescription {
             name: "keepalive".to_owned(),
@@ -111,7 +133,7 @@ impl Info {
             ],
         });
         described.sort_by(|one, other| (&one.name, one.version).cmp(&(&other.name, other.version)));
-        Self { service, version, limits, description: Description { programs: described } }
+        Self { service, version, limits, description: Description { programs: described }, stats }
     }
 }
 
@@ -121,6 +143,7 @@ fn describe(program: &Program) -> ProgramDescription {
         name: procedure.name.clone(),
         class: procedure.class.as_str(),
         priority: procedure.priority,
+        runs_to_end: procedure.runs_to_end,
         arguments: procedure.schemas.as_ref().map(|schemas| schemas.arguments.clone()),
         result: procedure.schemas.as_ref().map(|schemas| schemas.result.clone()),
     });
@@ -139,6 +162,7 @@ pub(crate) fn program(info: Arc<Info>) -> Program {
         .handler(move || Directory { info: info.clone() })
         .inline::<Hello>(1, "hello")
         .inline::<Describe>(2, "describe")
+        .inline::<Count>(3, "stats")
         .into()
 }
 
@@ -154,8 +178,11 @@ impl Handler<Call<Hello>> for Directory {
     type Result = Result<Welcome, Error>;
 
     fn handle(&mut self, call: Call<Hello>, _: &mut Self::Context) -> Self::Result {
-        let Hello { client, version, deadline_ms: _ } = &call.args;
+        let Hello { client, version, deadline_ms } = &call.args;
         log::debug!("hello from {client:?}, version {version:?}");
+        if let Some(ms) = *deadline_ms {
+            call.set_default_deadline(Duration::from_millis(ms.into()));
+        }
         Ok(Welcome {
             service: self.info.service.clone(),
             version: self.info.version.clone(),
@@ -171,5 +198,14 @@ impl Handler<Call<Describe>> for Directory {
 
     fn handle(&mut self, _: Call<Describe>, _: &mut Self::Context) -> Self::Result {
         Ok(self.info.description.clone())
+    }
+}
+
+impl Handler<Call<Count>> for Directory {
+    type Result = Result<Stats, Error>;
+
+    fn handle(&mut self, _: Call<Count>, _: &mut Self::Context) -> Self::Result {
+        // It is there before the first client is.
+        self.info.stats.read().ok_or_else(|| Error::failed("the service is starting").with_retryable())
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::directory::{Directory, Program};
-use super::{Exit, Remote};
+use super::{Exit, Remote, stats};
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
@@ -12,10 +12,17 @@ pub(super) struct ListArgs {
     /// As JSON, with the schemas of arguments and results where the programs give them.
     #[arg(long)]
     json: bool,
+    /// The numbers of the service instead: clients, workers, calls by procedure and outcome, times, limits.
+    #[arg(long)]
+    stats: bool,
 }
 
 pub(super) async fn list(args: ListArgs) -> Result<(), Exit> {
     let client = args.remote.connect().await?;
+    if args.stats {
+        let stats = stats::ask(&client).await?;
+        return super::print(&if args.json { stats::json(&stats)? } else { stats::text(&stats) });
+    }
     let directory = Directory::ask(&client).await?;
     let text = if args.json {
         serde_json::to_string_pretty(&directory).map_err(|error| Exit::usage(error.to_string()))?

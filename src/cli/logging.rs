@@ -1,7 +1,7 @@
 //! The log of the binary: a line for each record, on standard error.
 //!
-//! `TIME LEVEL module client=ID serial=N message`. The client and the serial come with the record, or from the call
-//! whose handler runs on the thread, so that handlers need not say them.
+//! `TIME LEVEL module client=ID serial=N trace=CONTEXT message`. The client, the serial and the trace context come with
+//! the record, or from the call whose handler runs on the thread, so that handlers need not say them.
 
 use std::io::Write;
 
@@ -33,6 +33,12 @@ fn format(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
     }
     if let Some(serial) = key("serial").or(current.map(|call| call.serial.into())) {
         write!(out, " serial={serial}")?;
+    }
+    let trace = record.key_values().get(Key::from_str("trace"));
+    if let Some(trace) = trace.as_ref().and_then(|trace| trace.to_borrowed_str()) {
+        write!(out, " trace={}", trace.escape_debug())?;
+    } else if let Some(trace) = call::current_trace() {
+        write!(out, " trace={}", trace.escape_debug())?;
     }
     writeln!(out, " {}", record.args())
 }

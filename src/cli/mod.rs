@@ -14,6 +14,7 @@ mod list;
 mod logging;
 mod remote;
 mod serve;
+mod stats;
 
 use std::process::ExitCode;
 

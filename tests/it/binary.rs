@@ -241,9 +241,10 @@ fn a_handler_that_outlasts_shutdown_timeout_is_cut_with_status_3() {
     client.call(ECHO, echo::QUICK, &parcel(1, b""));
     service.signal(Signal::TERM);
     assert_eq!(service.exit_code(), Some(3));
-    client.end();
+    assert_eq!(client.error(1).code(), "shutting_down");
+    assert_eq!(client.announcement().code(), "shutting_down");
     let log = service.log();
-    assert!(log.contains("cut 1 clients"), "{log}");
+    assert!(log.contains("1 calls did not finish in time"), "{log}");
     assert!(log.contains("worker 0"), "{log}");
 }
 

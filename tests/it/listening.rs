@@ -240,10 +240,11 @@ fn a_handler_that_does_not_return_is_cut_and_its_thread_is_named() {
     client.send(&call(TEST, proc::GATE, 1, &map([("door", 1.into())])));
     gate.wait_for(1);
     let report = service.stop();
-    assert_eq!(report.cut_clients, 1);
+    assert_eq!((report.cut_calls, report.cut_clients), (1, 0));
     assert_eq!(report.abandoned_threads, ["worker 0"]);
     gate.open_all();
-    client.end();
+    assert_eq!(client.error(1).code(), "shutting_down");
+    assert_eq!(client.announcement().code(), "shutting_down");
 }
 
 /// Does nothing unless it runs in a process of its own; see the next test.

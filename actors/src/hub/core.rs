@@ -2,7 +2,8 @@
 //!
 //! Calls that its readers accept go into the basket; the first of them wakes the hub's [`Turn`](super::turn), which
 //! runs after all readers that were ready in this turn of the arbiter's loop, and hands on the whole basket. Replies
-//! come back as one message and are written in one go per client.
+//! come back as one message and are written in one go per client. Calls whose deadline passes, whose client cancels
+//! them or leaves, are ended here.
 //!
 //! Queues: the basket, bounded by what the readers of one turn may accept (`max_client_requests` each); inline calls
 //! move from it to their handlers in the same turn.
@@ -11,7 +12,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use postroom_protocol::{Error, Header};
 use tokio::sync::mpsc;
 
 use crate::desk::Desk;
+use crate::hub::calls::{Accepted, Calls, Ended, Place};
 use crate::hub::inline::InlineFeed;
 use crate::hub::table::Table;
 use crate::hub::{Hub, Welcome};
@@ -28,10 +30,14 @@ use crate::peer::Peer;
 use crate::pool::handover::{Handover, SHARED_PAYLOAD};
 use crate::pool::tray::OVERDUE;
 use crate::program::Class;
-use crate::reader::client::{Arguments, Client, Sink, Start};
+use crate::reader::client::{Accept, Arguments, Client, Sink, Start};
 use crate::reader::deadlines::Deadlines;
 use crate::reader::{Connection, Reader, Socket};
-use crate::reply::Replies;
+use crate::reply::{Done, Replies};
+use crate::stage::CallRef;
+use crate::stats::block::Block;
+use crate::stats::buckets::bucket;
+use crate::stats::outcome::Verdict;
 
 /// The size of the buffer that the readers of an arbiter read into, one after the other.
 const READ_BUFFER: usize = 64 * 1024;
@@ -41,10 +47,12 @@ pub(crate) struct HubCore {
     number: u16,
     handover: Arc<Handover>,
     limits: Rc<Limits>,
+    stats: Arc<Block>,
     /// What is read goes here first; an idle client holds no buffer of its own.
     pub(crate) buffer: RefCell<Box<[u8]>>,
     clients: RefCell<Table<Rc<RefCell<Connection>>>>,
     basket: RefCell<Collected>,
+    calls: RefCell<Calls>,
     deadlines: RefCell<Deadlines>,
     /// Wakes the turn.
     turn: RefCell<Option<Waker>>,
@@ -78,13 +86,16 @@ struct Collected {
 
 impl HubCore {
     pub(crate) fn new(number: u16, handover: Arc<Handover>, limits: Rc<Limits>, address: Addr<Hub>) -> Rc<Self> {
-        let inline = InlineFeed::new(address);
+        let hubs = handover.hubs().clone();
+        let inline = InlineFeed::new(hubs.clone(), address);
         let core = Rc::new(Self {
             number,
             limits: limits.clone(),
+            stats: hubs.block(number.into()).clone(),
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             clients: RefCell::default(),
             basket: RefCell::default(),
+            calls: RefCell::new(Calls::new(hubs.clone(), number)),
             deadlines: RefCell::default(),
             turn: RefCell::default(),
             sleeps_until: Cell::new(None),
@@ -97,7 +108,7 @@ impl HubCore {
             handover,
         });
         inline.set_hub(&core);
-        let desk = Desk::new(core.handover.registry().clone(), limits.max_packet, Box::new(inline));
+        let desk = Desk::new(core.handover.registry().clone(), hubs, limits.max_packet, Box::new(inline));
         let _ = core.inline_desk.set(desk);
         core
     }
@@ -114,7 +125,7 @@ impl HubCore {
         };
         log::trace!(client = peer.client_id(); "hub {} gives it a reader", self.number);
         let now = Instant::now();
-        let mut client = Client::new(peer, self.limits.clone(), now);
+        let mut client = Client::new(peer, self.limits.clone(), self.stats.clone(), now);
         if self.draining.borrow().is_some() || self.drained.get() {
             client.close(Some(Error::shutting_down()));
         }
@@ -138,15 +149,51 @@ impl HubCore {
     /// Writes replies, each to its client if that is still there.
     pub(crate) fn deliver(self: &Rc<Self>, replies: Replies) {
         let now = Instant::now();
-        replies.for_each_run(|run| {
-            let key = run.client;
-            let connection = self.clients.borrow().get(key).cloned();
-            if let Some(connection) = connection {
-                let mut connection = connection.borrow_mut();
-                connection.deliver(run, now);
-                connection.settle(key, self, now);
+        let mut keys = Vec::new();
+        let take = |done: &Done| {
+            let mut calls = self.calls.borrow_mut();
+            let client = calls.client(done.call)?;
+            let finished = calls.finish(done.call)?;
+            if finished.is_wanted {
+                self.stats.answered(finished.entry, done.verdict, done.queued, done.ran);
+            } else {
+                self.stats.late(finished.entry, done.queued, done.ran);
             }
+            if let Some(key) = finished.key {
+                keys.push((client, key));
+            }
+            finished.is_wanted.then_some(finished.cost)
+        };
+        replies.for_each_run(take, |run| {
+            let key = run.client;
+            self.with_client(key, now, |connection| connection.deliver(run, now));
         });
+        for (client, key) in keys {
+            self.with_client(client, now, |connection| {
+                let mut sink = self.sink(client, *connection.client.peer());
+                connection.client.key_done(&key, &mut sink);
+            });
+        }
+    }
+
+    /// Does something with a client that may have left, and then what follows for it.
+    fn with_client(self: &Rc<Self>, key: ClientKey, now: Instant, body: impl FnOnce(&mut Connection)) {
+        let connection = self.clients.borrow().get(key).cloned();
+        if let Some(connection) = connection {
+            let mut connection = connection.borrow_mut();
+            body(&mut connection);
+            connection.settle(key, self, now);
+        }
+    }
+
+    /// Calls of a client that come without a deadline get this one from now on.
+    pub(crate) fn set_default_deadline(self: &Rc<Self>, key: ClientKey, deadline: Duration) {
+        self.with_client(key, Instant::now(), |connection| connection.client.set_default_deadline(deadline));
+    }
+
+    /// What this hub counts.
+    pub(crate) fn stats(&self) -> &Block {
+        &self.stats
     }
 
     /// Where a client's calls go.
@@ -172,6 +219,20 @@ impl HubCore {
             connection.settle(key, self, now);
         }
         self.is_drained();
+    }
+
+    /// Answers every call that is left with `shutting_down`. Returns how many there were.
+    pub(crate) fn finish(self: &Rc<Self>) -> usize {
+        let now = Instant::now();
+        let error = Error::shutting_down();
+        let mut calls = 0;
+        for (key, connection) in self.all() {
+            let mut connection = connection.borrow_mut();
+            let mut sink = self.sink(key, *connection.client.peer());
+            calls += connection.client.finish(&error, now, &mut sink);
+            connection.settle(key, self, now);
+        }
+        calls
     }
 
     /// Cuts every client that is left. Returns how many there were.
@@ -262,6 +323,14 @@ impl HubCore {
                 self.rescue_at.set(more.then(|| now + OVERDUE));
             }
             loop {
+                let popped = self.calls.borrow_mut().pop_due(now);
+                let Some(due) = popped else { break };
+                self.with_client(due.client, now, |connection| {
+                    let mut sink = self.sink(due.client, *connection.client.peer());
+                    connection.client.deadline_passed(due.call, due.deadline, now, &mut sink);
+                });
+            }
+            loop {
                 let popped = self.deadlines.borrow_mut().pop(now);
                 let Some((entry, key)) = popped else { break };
                 let connection = self.clients.borrow().get(key).cloned();
@@ -276,11 +345,8 @@ impl HubCore {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let deadline = self.deadlines.borrow().next();
-        match (deadline, self.rescue_at.get()) {
-            (Some(deadline), Some(rescue)) => Some(deadline.min(rescue)),
-            (deadline, rescue) => deadline.or(rescue),
-        }
+        let deadlines = [self.deadlines.borrow().next(), self.calls.borrow().next_deadline(), self.rescue_at.get()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn wake_turn(&self) {
@@ -297,22 +363,73 @@ pub(crate) struct HubSink<'a> {
     peer: Peer,
 }
 
+impl HubSink<'_> {
+    fn calls(&self) -> std::cell::RefMut<'_, Calls> {
+        self.hub.calls.borrow_mut()
+    }
+}
+
 impl Sink for HubSink<'_> {
     fn find(&self, header: &Header) -> Result<u32, Error> {
         self.hub.handover.registry().find(header.program, header.version, header.procedure)
     }
 
-    fn start(&mut self, call: Start<'_>) {
-        let Start { header, entry, metadata, arguments, cost } = call;
+    fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
+        let Accept { header, entry, cost, received, deadline, ref ties } = *call;
+        let accepted = Accepted { client: self.key, header, entry, cost, received, deadline, ties: ties.clone() };
+        let call = self.calls().accept(accepted, place);
+        self.hub.stats.accepted(entry);
+        if let Some(deadline) = deadline
+            && self.hub.sleeps_until.get().is_none_or(|until| deadline < until)
+        {
+            self.hub.wake_turn();
+        }
+        call
+    }
+
+    fn moved(&mut self, call: CallRef, place: Place) {
+        self.calls().moved(call, place);
+    }
+
+    fn oldest(&self, header: &Header) -> Option<CallRef> {
+        self.calls().oldest(self.key, header)
+    }
+
+    fn unanswered(&self) -> Vec<(CallRef, bool)> {
+        let registry = self.hub.handover.registry();
+        let unanswered = self.calls().unanswered(self.key);
+        unanswered.into_iter().map(|(call, entry)| (call, registry.procedure(entry).runs_to_end)).collect()
+    }
+
+    fn end(&mut self, call: CallRef, verdict: Verdict, now: Instant) -> Option<Ended> {
+        let ended = self.calls().end(call)?;
+        if ended.is_running {
+            self.hub.stats.answered_early(ended.entry, verdict);
+        } else {
+            let queued = bucket(now.saturating_duration_since(ended.received));
+            self.hub.stats.answered(ended.entry, verdict, queued, None);
+        }
+        if ended.place == Place::Started {
+            self.hub.handover.ended(self.hub.number, call, ended.entry, ended.is_running);
+        }
+        Some(ended)
+    }
+
+    fn start(&mut self, start: Start<'_>) {
+        let Start { call, accept, arguments } = start;
+        let Accept { header, entry, cost, received, deadline, ties } = accept;
         let ticket = Ticket {
             hub: self.hub.number,
             client: self.key,
+            call,
             client_id: self.peer.client_id(),
             program: header.program,
             version: header.version,
             procedure: header.procedure,
             serial: header.serial,
             cost,
+            received,
+            begun: received,
         };
         let mut basket = self.hub.basket.borrow_mut();
         let (payload, length) = match arguments {
@@ -330,7 +447,7 @@ impl Sink for HubSink<'_> {
         if basket.jobs.is_empty() {
             self.hub.wake_turn();
         }
-        let job = Job { ticket, entry, peer: self.peer, metadata, payload, permit: None };
+        let job = Job { ticket, entry, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
         basket.jobs.push((job, length));
     }
 }

@@ -2,29 +2,37 @@
 //!
 //! Queue: the inline calls of one turn, handed over whole and emptied in one go.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
 
 use actix::Addr;
 use futures::future::LocalBoxFuture;
 
 use crate::desk::{Feed, Running};
 use crate::hub::core::HubCore;
-use crate::hub::{GoOn, Hub};
+use crate::hub::{GoOn, Hub, Hubs};
 use crate::job::{Job, Ticket};
+use crate::program::handler::Answer;
 use crate::reply::Replies;
+use crate::stats::outcome::Verdict;
 
 pub(super) struct InlineFeed {
     queue: RefCell<VecDeque<Job>>,
     replies: RefCell<Replies>,
+    /// When the last call was answered, which is when the next one begins.
+    answered: Cell<Option<Instant>>,
+    hubs: Arc<Hubs>,
     hub: RefCell<Weak<HubCore>>,
     address: Addr<Hub>,
 }
 
 impl InlineFeed {
-    pub(super) fn new(address: Addr<Hub>) -> Rc<Self> {
-        Rc::new(Self { queue: RefCell::default(), replies: RefCell::default(), hub: RefCell::default(), address })
+    pub(super) fn new(hubs: Arc<Hubs>, address: Addr<Hub>) -> Rc<Self> {
+        let (queue, replies, hub) = Default::default();
+        Rc::new(Self { queue, replies, answered: Cell::new(None), hubs, hub, address })
     }
 
     pub(super) fn set_hub(&self, hub: &Rc<HubCore>) {
@@ -38,7 +46,13 @@ impl InlineFeed {
 
 impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
-        let next = self.queue.borrow_mut().pop_front();
+        let mut now = self.answered.take();
+        let mut next = self.queue.borrow_mut().pop_front();
+        while let Some(job) = &mut next
+            && !job.begin(&self.hubs, *now.get_or_insert_with(Instant::now))
+        {
+            next = self.queue.borrow_mut().pop_front();
+        }
         if next.is_none() {
             // All are done: what is ready leaves, on the thread that is to write it anyway.
             let replies = self.replies.take();
@@ -52,15 +66,17 @@ impl Feed for Rc<InlineFeed> {
         next
     }
 
-    fn answer(&self, ticket: &Ticket, packet: &mut Vec<u8>) {
-        self.replies.borrow_mut().push(ticket, packet);
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+        let now = Instant::now();
+        self.answered.set(Some(now));
+        self.replies.borrow_mut().push(ticket, verdict, now, packet);
     }
 
     fn nudge(&self) {
         self.address.do_send(GoOn);
     }
 
-    fn spawn(&self, running: Running, _: LocalBoxFuture<'static, Vec<u8>>) {
+    fn spawn(&self, running: Running, _: LocalBoxFuture<'static, Answer>) {
         // Async procedures are dispatched to async workers only.
         debug_assert!(false, "an async call came to an I/O arbiter: {running:?}");
     }

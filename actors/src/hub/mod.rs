@@ -6,6 +6,7 @@
 //!
 //! Bounds of its mailbox: new clients by `max_clients`, replies by the calls in progress.
 
+pub(crate) mod calls;
 pub(crate) mod core;
 mod inline;
 mod table;
@@ -13,13 +14,14 @@ mod turn;
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use postroom_protocol::Error;
 use tokio::sync::mpsc;
 
 use self::core::HubCore;
-use crate::job::Job;
+use crate::job::{ClientKey, Job};
 use crate::limits::Limits;
 use crate::listener::census::Place;
 use crate::peer::Peer;
@@ -27,15 +29,30 @@ use crate::pool::handover::Handover;
 use crate::reader::Stream;
 use crate::reply::Replies;
 use crate::server::Ready;
+use crate::stage::Stages;
+use crate::stats::block::Block;
+use crate::stats::outcome::Verdict;
 
-/// The hubs of a service, by number.
+/// The hubs of a service, by number, as others reach them.
 #[derive(Debug)]
-pub(crate) struct Hubs(Box<[OnceLock<Addr<Hub>>]>);
+pub(crate) struct Hubs(Box<[HubPlace]>);
+
+#[derive(Debug)]
+struct HubPlace {
+    address: OnceLock<Addr<Hub>>,
+    stages: Stages,
+    block: Arc<Block>,
+}
 
 impl Hubs {
-    /// So many hubs, none of which is there yet.
-    pub(crate) fn new(hubs: usize) -> Self {
-        Self((0..hubs).map(|_| OnceLock::new()).collect())
+    /// So many hubs, none of which is there yet, for so many procedures.
+    pub(crate) fn new(hubs: usize, procedures: usize) -> Self {
+        let place = || HubPlace {
+            address: OnceLock::new(),
+            stages: Stages::default(),
+            block: Arc::new(Block::new(procedures)),
+        };
+        Self(std::iter::repeat_with(place).take(hubs).collect())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -44,11 +61,28 @@ impl Hubs {
 
     pub(crate) fn started(&self, hub: usize, address: Addr<Hub>) {
         // Set once, by the one hub of this number.
-        let _ = self.0[hub].set(address);
+        let _ = self.0[hub].address.set(address);
     }
 
     pub(crate) fn get(&self, hub: usize) -> Option<&Addr<Hub>> {
-        self.0[hub].get()
+        self.0[hub].address.get()
+    }
+
+    /// The stages of the calls of a hub.
+    pub(crate) fn stages(&self, hub: u16) -> &Stages {
+        &self.0[usize::from(hub)].stages
+    }
+
+    /// What a hub counts.
+    pub(crate) fn block(&self, hub: usize) -> &Arc<Block> {
+        &self.0[hub].block
+    }
+
+    /// Gives a client a default deadline for its calls.
+    pub(crate) fn set_default_deadline(&self, hub: u16, client: ClientKey, deadline: Duration) {
+        if let Some(address) = self.get(hub.into()) {
+            address.do_send(SetDefaultDeadline { client, deadline });
+        }
     }
 
     /// Sends replies to one hub.
@@ -71,13 +105,14 @@ impl Hubs {
     pub(crate) fn refuse(&self, jobs: Vec<Job>, error: &Error) {
         let mut replies: Vec<Replies> = std::iter::repeat_with(Replies::default).take(self.len()).collect();
         let mut packet = Vec::new();
+        let (now, verdict) = (Instant::now(), Verdict::of(error));
         for job in jobs {
             log::debug!(
-                client = job.ticket.client_id, serial = job.ticket.serial;
+                client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
                 "refused: {error}"
             );
             postroom_protocol::encode_reply_error(&job.ticket.header(), error, &mut packet);
-            replies[usize::from(job.ticket.hub)].push(&job.ticket, &mut packet);
+            replies[usize::from(job.ticket.hub)].refuse(&job.ticket, verdict, now, &mut packet);
         }
         self.deliver_all(replies);
     }
@@ -113,7 +148,20 @@ struct Deliver(Replies);
 #[rtype(result = "()")]
 pub(crate) struct Drain(pub(crate) mpsc::Sender<()>);
 
-/// The time to stop is over: every client that is left is cut. Returns how many there were.
+/// A client's calls that come without a deadline get this one from now on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct SetDefaultDeadline {
+    client: ClientKey,
+    deadline: Duration,
+}
+
+/// The time to stop is over: every call that is left is answered `shutting_down`. Returns how many there were.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub(crate) struct Finish;
+
+/// Every client that is left is cut. Returns how many there were.
 #[derive(Debug, Message)]
 #[rtype(result = "usize")]
 pub(crate) struct Cut;
@@ -183,6 +231,24 @@ impl Handler<Drain> for Hub {
         if let Some(core) = &self.core {
             core.drain(drain.0);
         }
+    }
+}
+
+impl Handler<SetDefaultDeadline> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, set: SetDefaultDeadline, _: &mut Self::Context) {
+        if let Some(core) = &self.core {
+            core.set_default_deadline(set.client, set.deadline);
+        }
+    }
+}
+
+impl Handler<Finish> for Hub {
+    type Result = usize;
+
+    fn handle(&mut self, _: Finish, _: &mut Self::Context) -> usize {
+        self.core.as_ref().map_or(0, |core| core.finish())
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many clients there are, and who wants to know when one leaves.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 use actix::Addr;
@@ -12,6 +12,8 @@ use crate::listener::{ClientLeft, Listener};
 pub(crate) struct Census {
     clients: AtomicUsize,
     max_clients: usize,
+    /// How many were turned away.
+    refused: AtomicU64,
     /// Whether the listener waits for descriptors to become free.
     listener_waits: AtomicBool,
     listener: OnceLock<Addr<Listener>>,
@@ -26,6 +28,7 @@ impl Census {
         Arc::new(Self {
             clients: AtomicUsize::new(0),
             max_clients,
+            refused: AtomicU64::new(0),
             listener_waits: AtomicBool::new(false),
             listener: OnceLock::new(),
         })
@@ -39,8 +42,21 @@ impl Census {
     /// A place for one more client; none when there are `max_clients`.
     pub(crate) fn enter(self: &Arc<Self>) -> Option<Place> {
         let room = |clients: usize| (clients < self.max_clients).then(|| clients + 1);
-        self.clients.fetch_update(SeqCst, SeqCst, room).ok()?;
+        if self.clients.fetch_update(SeqCst, SeqCst, room).is_err() {
+            self.refused.fetch_add(1, Relaxed);
+            return None;
+        }
         Some(Place(self.clone()))
+    }
+
+    /// How many clients there are.
+    pub(crate) fn clients(&self) -> u64 {
+        self.clients.load(SeqCst) as u64
+    }
+
+    /// How many were turned away.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 
     pub(crate) fn max_clients(&self) -> usize {

@@ -15,7 +15,7 @@
 //! moments and never while a handler runs; `pending` is locked before a tray, never after.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -34,7 +34,9 @@ use crate::pool::tray::{Source, Tray};
 use crate::pool::{Pool, TakeIn};
 use crate::program::Class;
 use crate::program::registry::Registry;
-use crate::worker::asynchronous::AsyncWorker;
+use crate::stage::CallRef;
+use crate::stats;
+use crate::worker::asynchronous::{Abort, AsyncWorker};
 use crate::worker::{Wake, Worker};
 
 /// A payload below this size lies in a buffer that it shares with others, and is copied when it has to wait.
@@ -244,6 +246,33 @@ impl Handover {
             free.fetch_add(1, SeqCst);
             if self.waiting_async.load(SeqCst) == 0 || !take_one(free) {
                 return None;
+            }
+        }
+    }
+
+    /// Calls that wait, and their bytes.
+    pub(crate) fn count_pending(&self) -> stats::Pending {
+        let (calls, bytes) = self.gauge.held();
+        stats::Pending { calls, bytes }
+    }
+
+    /// How often the limits of the pool had calls answered.
+    pub(crate) fn count_limits(&self, limits: &mut BTreeMap<&'static str, u64>) {
+        let (calls, bytes) = self.gauge.was_full();
+        limits.insert("max_pending_calls", calls);
+        limits.insert("max_pending_bytes", bytes);
+    }
+
+    /// The workers there are.
+    pub(crate) fn count_workers(&self) -> stats::Workers {
+        stats::Workers { current: self.workers.len() as u64, ..stats::Workers::default() }
+    }
+
+    /// A call of this hub was ended before its result came: an async one that runs is dropped.
+    pub(crate) fn ended(&self, hub: u16, call: CallRef, entry: u32, is_running: bool) {
+        if is_running && self.registry.procedure(entry).class == Class::Asynchronous {
+            for address in self.async_workers.iter().filter_map(|place| place.address.get()) {
+                address.do_send(Abort { hub, call });
             }
         }
     }

@@ -104,6 +104,7 @@ mod tests {
                 name: format!("p{number}"),
                 class,
                 priority,
+                runs_to_end: false,
                 schemas: None,
                 group: 0,
                 run: 0,

@@ -15,6 +15,9 @@ pub(crate) struct Gauge {
     bytes: AtomicU64,
     max_calls: usize,
     max_bytes: u64,
+    /// How often there was no room in calls, and in bytes.
+    full_calls: AtomicU64,
+    full_bytes: AtomicU64,
 }
 
 /// The right of one call to be pending.
@@ -38,6 +41,8 @@ impl Gauge {
             bytes: AtomicU64::new(0),
             max_calls: limits.max_pending_calls,
             max_bytes: limits.max_pending_bytes,
+            full_calls: AtomicU64::new(0),
+            full_bytes: AtomicU64::new(0),
         })
     }
 
@@ -45,12 +50,16 @@ impl Gauge {
     pub(crate) fn acquire(self: &Arc<Self>, bytes: u64) -> Result<Permit, Full> {
         let full_calls = Full { key: "max_pending_calls", value: self.max_calls as u64 };
         let full_bytes = Full { key: "max_pending_bytes", value: self.max_bytes };
-        self.calls
-            .fetch_update(Relaxed, Relaxed, |calls| (calls < self.max_calls).then(|| calls + 1))
-            .map_err(|_| full_calls)?;
+        self.calls.fetch_update(Relaxed, Relaxed, |calls| (calls < self.max_calls).then(|| calls + 1)).map_err(
+            |_| {
+                self.full_calls.fetch_add(1, Relaxed);
+                full_calls
+            },
+        )?;
         let room = |held: u64| (held < self.max_bytes).then(|| held + bytes);
         if self.bytes.fetch_update(Relaxed, Relaxed, room).is_err() {
             self.calls.fetch_sub(1, Relaxed);
+            self.full_bytes.fetch_add(1, Relaxed);
             return Err(full_bytes);
         }
         Ok(Permit { gauge: self.clone(), bytes })
@@ -58,6 +67,16 @@ impl Gauge {
 }
 
 impl Gauge {
+    /// How many calls are pending, and their bytes.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        (self.calls.load(Relaxed) as u64, self.bytes.load(Relaxed))
+    }
+
+    /// How often there was no room in calls, and in bytes.
+    pub(crate) fn was_full(&self) -> (u64, u64) {
+        (self.full_calls.load(Relaxed), self.full_bytes.load(Relaxed))
+    }
+
     /// Whether any call is pending.
     pub(crate) fn in_use(&self) -> bool {
         self.calls.load(Relaxed) > 0

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::estimate::{QUANTUM, QUANTUM_NS};
 use crate::job::{Job, Ticket};
 use crate::reply::Replies;
+use crate::stats::outcome::Verdict;
 
 /// How long a worker may hold back what it has not begun or not sent before it is taken from it.
 pub(crate) const OVERDUE: Duration = Duration::from_millis(1);
@@ -103,10 +104,10 @@ impl Tray {
     }
 
     /// Keeps a reply until the worker sends what it has.
-    pub(crate) fn answer(&self, ticket: &Ticket, packet: &mut Vec<u8>) {
+    pub(crate) fn answer(&self, ticket: &Ticket, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) {
         let mut inner = self.lock();
         inner.has_replies = true;
-        inner.replies[usize::from(ticket.hub)].push(ticket, packet);
+        inner.replies[usize::from(ticket.hub)].push(ticket, verdict, now, packet);
     }
 
     /// The replies that are to be sent, by hub; empty when there are none.
@@ -232,7 +233,7 @@ mod tests {
         assert!(tray.rescue(now + 2 * OVERDUE).is_none(), "nothing to rescue");
         tray.fill(&mut jobs(&[1, 1, 1]), now);
         let first = tray.pop(now).unwrap();
-        tray.answer(&first.ticket, &mut b"reply".to_vec());
+        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec());
         tray.pop(now);
         let early = tray.rescue(now + OVERDUE / 2).unwrap();
         assert!(early.jobs.is_empty() && early.replies.is_empty());

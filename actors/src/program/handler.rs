@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::call::{self, Call};
 use crate::desk::{Desk, Resident, Seat};
 use crate::program::Outcome;
+use crate::stats::outcome::Verdict;
 
 /// What a function needs of a call beside the handler.
 #[derive(Debug)]
@@ -33,13 +34,16 @@ pub(crate) struct Request {
 /// it fits the smallest `max_packet`.
 const SHORT: usize = 100;
 
-type SyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request, &mut Vec<u8>) + Send + Sync;
+type SyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request, &mut Vec<u8>) -> Verdict + Send + Sync;
 type AsyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request) -> AsyncReply + Send + Sync;
+
+/// How a call ended, and the packet that says so.
+pub(crate) type Answer = (Verdict, Vec<u8>);
 
 /// What an async handler leaves: a packet at once (its arguments did not decode), or a future of one.
 pub(crate) enum AsyncReply {
-    Ready(Vec<u8>),
-    Later(LocalBoxFuture<'static, Vec<u8>>),
+    Ready(Answer),
+    Later(LocalBoxFuture<'static, Answer>),
 }
 
 /// One procedure of a handler actor of type `A`.
@@ -62,7 +66,7 @@ where
                 // The arguments own what they need; a handler that runs long should not hold the packet.
                 drop(payload);
                 let outcome = actor.handle(Call::new(args, context), ctx);
-                encode(&header, outcome.into_result(), max_packet, out);
+                encode(&header, outcome.into_result(), max_packet, out)
             }
             Err(error) => encode_error(&header, &Error::invalid_arguments(error.to_string()), max_packet, out),
         }
@@ -88,23 +92,27 @@ where
                     async move {
                         let outcome = future.await.into_result();
                         let mut out = Vec::new();
-                        encode(&header, outcome, max_packet, &mut out);
-                        out
+                        (encode(&header, outcome, max_packet, &mut out), out)
                     }
                     .boxed_local(),
                 )
             }
             Err(error) => {
                 let mut out = Vec::new();
-                encode_error(&header, &Error::invalid_arguments(error.to_string()), max_packet, &mut out);
-                AsyncReply::Ready(out)
+                let error = Error::invalid_arguments(error.to_string());
+                AsyncReply::Ready((encode_error(&header, &error, max_packet, &mut out), out))
             }
         }
     }))
 }
 
 /// Encodes the reply to the call with this header behind what `out` holds.
-pub(crate) fn encode<T: Serialize>(header: &Header, outcome: Result<T, Error>, max_packet: u32, out: &mut Vec<u8>) {
+pub(crate) fn encode<T: Serialize>(
+    header: &Header,
+    outcome: Result<T, Error>,
+    max_packet: u32,
+    out: &mut Vec<u8>,
+) -> Verdict {
     let value = match outcome {
         Ok(value) => value,
         Err(error) => return encode_error(header, &error, max_packet, out),
@@ -116,17 +124,18 @@ pub(crate) fn encode<T: Serialize>(header: &Header, outcome: Result<T, Error>, m
         out.truncate(start);
         let incident = crate::incident::next();
         log::error!("the result of a handler cannot be encoded: {error}; incident {incident}");
-        encode_error(header, &Error::internal(incident), max_packet, out);
+        encode_error(header, &Error::internal(incident), max_packet, out)
     } else if length > max_packet as usize {
         out.truncate(start);
         let error = Error::too_large(length as u64, "max_packet", u64::from(max_packet));
-        encode_error(header, &error, max_packet, out);
+        encode_error(header, &error, max_packet, out)
     } else {
         packet::finish(start, out);
+        Verdict::OK
     }
 }
 
-fn encode_error(header: &Header, error: &Error, max_packet: u32, out: &mut Vec<u8>) {
+fn encode_error(header: &Header, error: &Error, max_packet: u32, out: &mut Vec<u8>) -> Verdict {
     let start = out.len();
     postroom_protocol::encode_reply_error(header, error, out);
     if out.len() - start > max_packet as usize {
@@ -136,6 +145,7 @@ fn encode_error(header: &Header, error: &Error, max_packet: u32, out: &mut Vec<u
         let short = Error::new(error.code().clone(), format!("{message}… (cut: over max_packet = {max_packet} bytes)"));
         postroom_protocol::encode_reply_error(header, &short, out);
     }
+    Verdict::of(error)
 }
 
 /// A handler actor with all its procedures, its type forgotten.

@@ -59,6 +59,8 @@ pub struct Procedure {
     pub class: Class,
     /// Whether its calls are taken before waiting ordinary ones.
     pub priority: bool,
+    /// Whether its calls run to their end when their client leaves.
+    pub runs_to_end: bool,
     /// The JSON schemas of its arguments and its result, where the program gives them.
     pub schemas: Option<Arc<Schemas>>,
     /// The handler actor that serves it: an index into the program's handlers.
@@ -234,6 +236,17 @@ impl<A: Actor<Context = Context<A>>, Last> Handlers<A, Last> {
         self
     }
 
+    /// Has calls of the procedure registered last run to their end when their client leaves, also those that wait.
+    ///
+    /// Without this they are cancelled: those that wait never run, the future of an async one is dropped, and a
+    /// blocking one is told by [`Call::is_cancelled`].
+    pub fn run_to_end(mut self) -> Self {
+        if let Some(last) = self.program.procedures.last_mut() {
+            last.runs_to_end = true;
+        }
+        self
+    }
+
     /// Adds another handler actor to the same program.
     pub fn handler<B, F>(self, factory: F) -> Handlers<B>
     where
@@ -267,6 +280,7 @@ impl<A: Actor<Context = Context<A>>, Last> Handlers<A, Last> {
             name,
             class,
             priority: false,
+            runs_to_end: false,
             schemas: None,
             group,
             run: self.runs.len(),

@@ -33,8 +33,11 @@ struct Entry {
 pub(crate) struct ProcedureEntry {
     /// `program.procedure`, for the log.
     pub(crate) name: String,
+    pub(crate) version: u32,
     pub(crate) class: Class,
     pub(crate) priority: bool,
+    /// Whether its calls run to their end when their client leaves.
+    pub(crate) runs_to_end: bool,
     pub(crate) group: u32,
     pub(crate) run: u32,
     pub(crate) estimate: Estimate,
@@ -92,8 +95,10 @@ impl Registry {
                 }
                 registry.procedures.push(ProcedureEntry {
                     name: format!("{name}.{}", procedure.name),
+                    version,
                     class: procedure.class,
                     priority: procedure.priority,
+                    runs_to_end: procedure.runs_to_end,
                     group: (first_group + procedure.group) as u32,
                     run: procedure.run as u32,
                     estimate: Estimate::default(),
@@ -143,6 +148,7 @@ mod tests {
                 name,
                 class: Class::Inline,
                 priority: false,
+                runs_to_end: false,
                 schemas: None,
                 group: 0,
                 run: 0,

@@ -5,48 +5,81 @@
 //!
 //! ```text
 //! open ──input ended──────────► closing ──all answered, all left──► done
-//!   └──the service closes it──► closing ──all answered──► announced ──all left──► lingering ──► done
+//!   ├──the service closes it──► closing ──all answered──► announced ──all left──► lingering ──► done
+//!   └──it does not answer pings─► cut ─┐
+//! any ──the connection breaks──────────┴► broken ──► gone ──what runs to its end has ended──► done
 //! ```
+//!
+//! Each accepted call is taken down with the hub ([`Calls`](crate::hub::calls)), so that it can be ended early: by a
+//! cancel packet, its deadline, or the end of its client. Calls with the same key start one after the other.
 //!
 //! Queues: the backlog (`max_client_backlog`, `max_client_backlog_bytes`), bytes that were read and not split while
 //! the client is held (one read buffer), the output (`max_client_output`), calls in progress
-//! (`max_client_requests`). At each bound the client is held; none of them is an error.
+//! (`max_client_requests`), those that wait for another with their key among them. At each bound the client is held;
+//! none of them is an error.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postroom_protocol::{
-    Error, HEADER_LEN, Header, Metadata, PacketType, Payload, SplitError, Splitter, Status, Step, encode_announcement,
+    Code, Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Splitter, Status, Step, encode_announcement,
     encode_reply_error, keepalive, split_metadata,
 };
 
-use crate::limits::Limits;
+use crate::hub::calls::{Ended, Place, Ties};
+use crate::limits::{Key, Limits};
 use crate::peer::{Peer, Transport};
 use crate::reader::output::Output;
+use crate::stage::CallRef;
+use crate::stats::block::{Block, State};
+use crate::stats::outcome::Verdict;
 
 /// How long the service goes on reading, and throwing away, what a client sends after its close was announced.
 /// Closing a socket with unread input would take the announcement from the client.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Where accepted calls go, and what is known of procedures.
+/// The program `directory` and its procedure `hello`: who calls it takes part in keepalive.
+const HELLO: (u32, i32) = (0x6469_7265, 1);
+
+/// Where the accepted calls of one client go, and what is known of them and of procedures.
 pub(crate) trait Sink {
     /// The procedure that a call is for, or what its client is told.
     fn find(&self, header: &Header) -> Result<u32, Error>;
-    /// Starts a call. It will be answered.
+    /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog.
+    fn accept(&mut self, call: &Accept, place: Place) -> CallRef;
+    /// A call has moved on.
+    fn moved(&mut self, call: CallRef, place: Place);
+    /// Starts a call. Its result will come, unless it is ended before it begins.
     fn start(&mut self, call: Start<'_>);
+    /// The oldest unanswered call that a cancel packet means.
+    fn oldest(&self, header: &Header) -> Option<CallRef>;
+    /// The unanswered calls, oldest first, and whether each runs to its end when its client leaves.
+    fn unanswered(&self) -> Vec<(CallRef, bool)>;
+    /// Ends a call before its result has come. `None` when it was answered already.
+    fn end(&mut self, call: CallRef, verdict: Verdict, now: Instant) -> Option<Ended>;
+}
+
+/// What is known of a call when it is accepted.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    pub(crate) header: Header,
+    pub(crate) entry: u32,
+    /// The length of its packet.
+    pub(crate) cost: u32,
+    pub(crate) received: Instant,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) ties: Ties,
 }
 
 /// A call that starts.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
-    pub(crate) header: Header,
-    pub(crate) entry: u32,
-    pub(crate) metadata: Option<Box<Metadata>>,
+    pub(crate) call: CallRef,
+    pub(crate) accept: Accept,
     pub(crate) arguments: Arguments<'a>,
-    /// The length of its packet.
-    pub(crate) cost: u32,
 }
 
 /// The bytes of a call's arguments: borrowed while they lie in the read buffer.
@@ -92,6 +125,7 @@ pub(crate) enum Next {
 pub(crate) struct Client {
     peer: Peer,
     limits: Rc<Limits>,
+    stats: Arc<Block>,
     splitter: Splitter,
     phase: Phase,
     /// Calls that started and whose reply has not left.
@@ -100,6 +134,8 @@ pub(crate) struct Client {
     running_bytes: u64,
     backlog: VecDeque<Held>,
     backlog_bytes: u64,
+    /// The keys of calls that run, and for each the calls that wait for it, in order. Those count as in progress.
+    keys: BTreeMap<Arc<[u8]>, VecDeque<Held>>,
     /// Bytes that were read while the client was held, with how many descriptors came at their end.
     unsplit: Option<(Box<[u8]>, usize)>,
     pub(crate) output: Output,
@@ -111,6 +147,15 @@ pub(crate) struct Client {
     is_held: bool,
     /// When a byte last left, or the output began to wait.
     written_at: Instant,
+    /// When a byte last came, or the service began to read again.
+    heard_at: Instant,
+    /// When a call last came or was answered.
+    active_at: Instant,
+    /// Whether the client takes part in keepalive, and the pings since it was heard last.
+    takes_pings: bool,
+    pings: u32,
+    /// The deadline of calls that come without one.
+    default_deadline: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -122,39 +167,50 @@ enum Phase {
     Announced,
     /// All has left. Input is thrown away until the client ends, or until then.
     Lingering(Instant),
+    /// The last word is on its way out, as far as the socket takes it at once.
+    Cut,
+    /// Nothing can be read or written any more; what follows from it is not done yet.
+    Broken,
+    /// The client has left. Procedures that run to their end do so; nobody is told.
+    Gone,
     Done,
 }
 
 /// A call in the backlog.
 #[derive(Debug)]
 struct Held {
-    header: Header,
-    entry: u32,
-    metadata: Option<Box<Metadata>>,
+    call: CallRef,
+    accept: Accept,
     arguments: Bytes,
-    cost: u32,
 }
 
 impl Client {
-    pub(crate) fn new(peer: Peer, limits: Rc<Limits>, now: Instant) -> Self {
+    pub(crate) fn new(peer: Peer, limits: Rc<Limits>, stats: Arc<Block>, now: Instant) -> Self {
         let splitter = match peer.transport() {
             Transport::Unix => Splitter::new(limits.max_packet),
             Transport::Tcp | Transport::Local => Splitter::new(limits.max_packet).without_fds(),
         };
         Self {
             peer,
+            stats,
             splitter,
             phase: Phase::Open,
             in_progress: 0,
             running_bytes: 0,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
+            keys: BTreeMap::new(),
             unsplit: None,
             output: Output::default(),
             first_packet_due: Some(now + limits.first_packet_timeout),
             packet_since: None,
             is_held: false,
             written_at: now,
+            heard_at: now,
+            active_at: now,
+            takes_pings: false,
+            pings: 0,
+            default_deadline: None,
             limits,
         }
     }
@@ -169,7 +225,7 @@ impl Client {
             Phase::Open if self.is_full() => Wants::Nothing,
             Phase::Open => Wants::Input,
             Phase::Lingering(_) => Wants::Discard,
-            Phase::Closing(_) | Phase::Announced | Phase::Done => Wants::Nothing,
+            _ => Wants::Nothing,
         }
     }
 
@@ -189,6 +245,7 @@ impl Client {
         if self.output.is_empty() {
             self.written_at = now;
         }
+        (self.heard_at, self.pings) = (now, 0);
         let mut rest = input;
         while matches!(self.phase, Phase::Open) {
             if self.is_full() && !rest.is_empty() {
@@ -199,10 +256,11 @@ impl Client {
                 Ok(Step::NeedInput) => break,
                 Ok(Step::Packet(packet)) => {
                     self.packet_done();
-                    self.packet(packet.header, packet.fds, packet.payload, sink);
+                    self.packet(packet.header, packet.fds, packet.payload, now, sink);
                 }
                 Ok(Step::TooLarge(too_large)) => {
                     self.first_packet_due = None;
+                    self.stats.limit(Key::max_packet);
                     let error = Error::too_large(u64::from(too_large.length), "max_packet", u64::from(too_large.limit));
                     if too_large.header.is_call() {
                         self.reply_error(&too_large.header, &error);
@@ -229,9 +287,105 @@ impl Client {
         }
     }
 
-    /// The connection is broken: nothing can be read or written any more.
+    /// The connection is broken: nothing can be read or written any more. [`Self::disconnect`] comes next.
     pub(crate) fn broken(&mut self) {
-        self.phase = Phase::Done;
+        if !matches!(self.phase, Phase::Gone | Phase::Done) {
+            self.phase = Phase::Broken;
+        }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.phase, Phase::Broken)
+    }
+
+    /// Whether the client has left, so that nobody is to be told anything.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Broken | Phase::Gone | Phase::Done)
+    }
+
+    /// The client has left: its calls are ended, but for those of procedures that run to their end.
+    pub(crate) fn disconnect(&mut self, now: Instant, sink: &mut impl Sink) {
+        self.phase = Phase::Gone;
+        self.splitter = Splitter::new(self.limits.max_packet);
+        self.unsplit = None;
+        self.in_progress -= self.output.clear();
+        for (call, runs_to_end) in sink.unanswered() {
+            if !runs_to_end {
+                self.end_call(call, None, now, sink);
+            }
+        }
+    }
+
+    /// Answers every call that is left with this error, or with nothing if the client has left. Returns how many.
+    pub(crate) fn finish(&mut self, error: &Error, now: Instant, sink: &mut impl Sink) -> usize {
+        let unanswered = sink.unanswered();
+        for &(call, _) in &unanswered {
+            self.end_call(call, Some(error), now, sink);
+        }
+        unanswered.len()
+    }
+
+    /// Ends a call before its result has come: the client gets this error for it.
+    pub(crate) fn end_call(&mut self, call: CallRef, error: Option<&Error>, now: Instant, sink: &mut impl Sink) {
+        let verdict = error.map_or_else(|| Verdict::of(&Error::cancelled()), Verdict::of);
+        let Some(ended) = sink.end(call, verdict, now) else { return };
+        log::debug!(
+            client = self.peer.client_id(), serial = ended.header.serial, trace = ended.trace.as_deref();
+            "a call ended {}: {}",
+            if ended.is_running { "while it runs" } else { "before it began" },
+            error.map_or("its client left".to_owned(), ToString::to_string),
+        );
+        let error = error.filter(|_| !self.is_gone());
+        let packet = error.map(|error| {
+            let mut packet = Vec::new();
+            encode_reply_error(&ended.header, error, &mut packet);
+            Bytes::from(packet)
+        });
+        if ended.place == Place::Backlog {
+            let held = self.backlog.iter().position(|held| held.call == call);
+            if held.and_then(|held| self.backlog.remove(held)).is_some() {
+                self.backlog_bytes -= u64::from(ended.cost);
+            }
+            if let Some(packet) = packet {
+                self.push(packet, 0, now);
+            }
+            return;
+        }
+        if let (Place::Key, Some(waiting)) = (ended.place, ended.key.as_ref().and_then(|key| self.keys.get_mut(key))) {
+            waiting.retain(|held| held.call != call);
+        }
+        match packet {
+            Some(packet) => self.answered(packet, 1, ended.cost.into(), now),
+            None => self.answered_and_left(1, ended.cost.into(), now),
+        }
+        if let (Place::Started, false, Some(key)) = (ended.place, ended.is_running, &ended.key) {
+            self.key_done(key, sink);
+        }
+    }
+
+    /// The call whose deadline has passed is answered.
+    pub(crate) fn deadline_passed(&mut self, call: CallRef, deadline: Duration, now: Instant, sink: &mut impl Sink) {
+        let ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        self.end_call(call, Some(&Error::deadline_exceeded(ms)), now, sink);
+    }
+
+    /// A call with this key has ended: the next one starts.
+    pub(crate) fn key_done(&mut self, key: &Arc<[u8]>, sink: &mut impl Sink) {
+        match self.keys.get_mut(key).map(VecDeque::pop_front) {
+            Some(Some(Held { call, accept, arguments })) => {
+                sink.moved(call, Place::Started);
+                sink.start(Start { call, accept, arguments: Arguments::Owned(arguments) });
+            }
+            Some(None) => {
+                self.keys.remove(key);
+            }
+            None => {}
+        }
+    }
+
+    /// Calls that come without a deadline get this one from now on.
+    pub(crate) fn set_default_deadline(&mut self, deadline: Duration) {
+        self.default_deadline = Some(deadline);
     }
 
     /// Closes the connection once all accepted calls are answered, with a reason that is announced, or none.
@@ -256,23 +410,35 @@ impl Client {
 
     /// So many bytes of the output have left.
     pub(crate) fn wrote(&mut self, bytes: usize, now: Instant) {
-        self.in_progress -= self.output.advance(bytes);
+        let replies = self.output.advance(bytes);
+        self.in_progress -= replies;
         self.written_at = now;
+        if replies > 0 {
+            self.active_at = now;
+        }
     }
 
-    /// Replies have left that never were in the output.
-    pub(crate) fn answered_and_left(&mut self, replies: usize, cost: u64) {
+    /// Replies have left that never were in the output, or there will be none.
+    pub(crate) fn answered_and_left(&mut self, replies: usize, cost: u64, now: Instant) {
         self.running_bytes -= cost;
         self.in_progress -= replies;
+        self.active_at = now;
     }
 
     /// Starts what may start now, and splits what was read meanwhile. To be called after anything that made room.
     pub(crate) fn pump(&mut self, now: Instant, sink: &mut impl Sink) {
         self.start_what_may(now, sink);
-        let is_held = self.is_full();
-        if self.is_held && !is_held && self.splitter.is_mid_packet() {
-            // While the client was held, no time ran against the packet that was not read.
-            self.packet_since = Some(now);
+        let full = self.full();
+        let is_held = full.is_some();
+        if let (false, Some(limit)) = (self.is_held, full) {
+            self.stats.limit(limit);
+        }
+        if self.is_held && !is_held {
+            // While the client was held, no time ran against what was not read.
+            self.heard_at = now;
+            if self.splitter.is_mid_packet() {
+                self.packet_since = Some(now);
+            }
         }
         self.is_held = is_held;
     }
@@ -282,9 +448,10 @@ impl Client {
             while !self.is_starved()
                 && let Some(held) = self.backlog.pop_front()
             {
-                let Held { header, entry, metadata, arguments, cost } = held;
-                self.backlog_bytes -= u64::from(cost);
-                self.start(Start { header, entry, metadata, arguments: Arguments::Owned(arguments), cost }, sink);
+                let Held { call, accept, arguments } = held;
+                self.backlog_bytes -= u64::from(accept.cost);
+                sink.moved(call, Place::Started);
+                self.start(Start { call, accept, arguments: Arguments::Owned(arguments) }, sink);
             }
             if self.backlog.is_empty() {
                 self.backlog = VecDeque::new();
@@ -320,6 +487,14 @@ impl Client {
             }
         }
         match self.phase {
+            Phase::Cut => {
+                self.phase = Phase::Broken;
+                Next::Go
+            }
+            Phase::Gone if self.in_progress == 0 && self.backlog.is_empty() => {
+                self.phase = Phase::Done;
+                Next::Done
+            }
             Phase::Announced if self.output.is_empty() => {
                 self.phase = Phase::Lingering(now + LINGER);
                 Next::ShutDown
@@ -331,7 +506,7 @@ impl Client {
 
     /// When [`Self::expire`] is to be called next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if self.is_done() {
+        if self.is_gone() {
             return None;
         }
         let write = (!self.output.is_empty()).then(|| self.written_at + self.limits.write_timeout);
@@ -340,7 +515,7 @@ impl Client {
             // While the service does not read a client, no time runs against what it sends.
             Phase::Open if !self.is_full() => {
                 let packet = self.packet_since.map(|since| since + self.limits.packet_timeout);
-                earlier(packet, self.first_packet_due)
+                earlier(earlier(packet, self.first_packet_due), earlier(self.ping_due(), self.idle_until()))
             }
             _ => None,
         };
@@ -349,31 +524,72 @@ impl Client {
 
     /// Time has passed: ends what has taken too long.
     pub(crate) fn expire(&mut self, now: Instant) {
-        if self.is_done() {
+        if self.is_gone() {
             return;
         }
         let past = |time: Option<Instant>| time.is_some_and(|time| time <= now);
         if !self.output.is_empty() && self.written_at + self.limits.write_timeout <= now {
             // It cannot be told: it does not read.
+            self.stats.limit(Key::write_timeout);
             log::info!(
                 client = self.peer.client_id();
                 "cut: it left {} bytes of replies unread for write_timeout = {:?}",
                 self.output.len(),
                 self.limits.write_timeout
             );
-            self.phase = Phase::Done;
+            self.phase = Phase::Broken;
         }
         match self.phase {
             Phase::Lingering(until) if until <= now => self.phase = Phase::Done,
             Phase::Open if !self.is_full() => {
                 if past(self.first_packet_due) {
+                    self.stats.limit(Key::first_packet_timeout);
                     self.close(Some(packet_timeout("first_packet_timeout", self.limits.first_packet_timeout)));
                 } else if past(self.packet_since.map(|since| since + self.limits.packet_timeout)) {
+                    self.stats.limit(Key::packet_timeout);
                     self.close(Some(packet_timeout("packet_timeout", self.limits.packet_timeout)));
+                } else if past(self.idle_until()) {
+                    self.stats.limit(Key::idle_timeout);
+                    self.close(Some(Error::idle_timeout("idle_timeout", self.limits.idle_timeout)));
+                } else if past(self.ping_due()) {
+                    self.ping(now);
                 }
             }
             _ => {}
         }
+    }
+
+    /// When the next ping is due, or the last one was not answered for too long.
+    fn ping_due(&self) -> Option<Instant> {
+        let interval = self.limits.keepalive_interval;
+        (self.takes_pings && !interval.is_zero()).then(|| self.heard_at + interval * (self.pings + 1))
+    }
+
+    /// When the connection has been idle for too long.
+    fn idle_until(&self) -> Option<Instant> {
+        let limit = self.limits.idle_timeout;
+        let is_idle = self.in_progress == 0 && self.backlog.is_empty() && self.packet_since.is_none();
+        (!limit.is_zero() && is_idle).then(|| self.active_at + limit)
+    }
+
+    /// A ping is due. A client that has left as many as `keepalive_count` unanswered is dead.
+    fn ping(&mut self, now: Instant) {
+        if self.pings < self.limits.keepalive_count {
+            self.pings += 1;
+            return self.push(Bytes::copy_from_slice(&keepalive::ping()), 0, now);
+        }
+        self.stats.limit(Key::keepalive_count);
+        let silent = now.saturating_duration_since(self.heard_at).as_secs_f32();
+        let reason = Error::new(
+            Code::KEEPALIVE_TIMEOUT,
+            format!("nothing came for {silent:.1} s, nor an answer to {} pings", self.pings),
+        )
+        .with_limit("keepalive_count", self.limits.keepalive_count);
+        log::info!(client = self.peer.client_id(); "closing: {reason}");
+        let mut packet = Vec::new();
+        encode_announcement(&reason, &mut packet);
+        self.push(packet.into(), 0, now);
+        self.phase = Phase::Cut;
     }
 
     fn packet_done(&mut self) {
@@ -381,10 +597,10 @@ impl Client {
         self.packet_since = None;
     }
 
-    fn packet(&mut self, header: Header, fds: u32, payload: Payload<'_>, sink: &mut impl Sink) {
+    fn packet(&mut self, header: Header, fds: u32, payload: Payload<'_>, now: Instant, sink: &mut impl Sink) {
         match header.packet_type {
             PacketType::Call | PacketType::CallWithMetadata | PacketType::CallWithFds => {
-                if let Err(error) = self.call(header, fds, payload, sink) {
+                if let Err(error) = self.call(header, fds, payload, now, sink) {
                     self.reply_error(&header, &error);
                     if fds > 0 && self.peer.transport() != Transport::Unix {
                         self.close(Some(error));
@@ -392,17 +608,31 @@ impl Client {
                 }
             }
             PacketType::Event => match keepalive::classify(&header) {
-                Some(keepalive::Keepalive::Ping) => self.push_control(Bytes::copy_from_slice(&keepalive::pong())),
-                Some(keepalive::Keepalive::Pong) => {}
+                Some(keepalive::Keepalive::Ping) => {
+                    self.takes_pings = true;
+                    self.push_control(Bytes::copy_from_slice(&keepalive::pong()));
+                }
+                Some(keepalive::Keepalive::Pong) => self.takes_pings = true,
                 None => self.ignored(&header),
             },
-            // A call cannot be cancelled yet, so its result always comes first.
-            PacketType::Cancel => {}
+            // One that comes too late means nothing: its result came first.
+            PacketType::Cancel => {
+                if let Some(call) = sink.oldest(&header) {
+                    self.end_call(call, Some(&Error::cancelled()), now, sink);
+                }
+            }
             _ => self.ignored(&header),
         }
     }
 
-    fn call(&mut self, header: Header, fds: u32, payload: Payload<'_>, sink: &mut impl Sink) -> Result<(), Error> {
+    fn call(
+        &mut self,
+        header: Header,
+        fds: u32,
+        payload: Payload<'_>,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<(), Error> {
         if header.status != Status::Ok {
             return Err(Error::protocol(format!("a call has status 0, not {}", header.status.to_wire())));
         }
@@ -415,13 +645,16 @@ impl Client {
         }
         // A packet is at most `max_packet` long, which is a u32.
         let cost = (HEADER_LEN + payload.len()) as u32;
-        let (metadata, skip) = if header.packet_type == PacketType::CallWithMetadata {
+        let mut deadline = self.default_deadline;
+        let mut ties = Ties::default();
+        let mut skip = 0;
+        if header.packet_type == PacketType::CallWithMetadata {
             let (metadata, length) =
                 split_metadata(&payload).map_err(|error| Error::invalid_arguments(error.to_string()))?;
-            (Some(Box::new(metadata)), length)
-        } else {
-            (None, 0)
-        };
+            skip = length;
+            deadline = metadata.deadline_ms.map(|ms| Duration::from_millis(ms.into())).or(deadline);
+            ties = Ties { trace: metadata.trace.map(Arc::from), key: metadata.key.map(Arc::from) };
+        }
         let arguments = match payload {
             Payload::Borrowed(bytes) => Arguments::Borrowed(&bytes[skip..]),
             Payload::Assembled(assembled) => {
@@ -429,20 +662,42 @@ impl Client {
                 Arguments::Owned(Bytes::from(bytes).slice(offset + skip..))
             }
         };
+        self.takes_pings |= (header.program, header.procedure) == HELLO;
+        self.active_at = now;
+        let deadline = deadline.map(|deadline| now + deadline);
+        let accept = Accept { header, entry, cost, received: now, deadline, ties };
         if self.backlog.is_empty() && !self.is_starved() {
-            self.start(Start { header, entry, metadata, arguments, cost }, sink);
+            let call = sink.accept(&accept, Place::Started);
+            self.start(Start { call, accept, arguments }, sink);
         } else {
+            if self.backlog.is_empty() {
+                let limit = if self.holds_too_much() { Key::max_client_output } else { Key::max_client_requests };
+                self.stats.limit(limit);
+            }
             self.backlog_bytes += u64::from(cost);
-            self.backlog.push_back(Held { header, entry, metadata, arguments: arguments.into_owned(), cost });
+            let call = sink.accept(&accept, Place::Backlog);
+            self.backlog.push_back(Held { call, accept, arguments: arguments.into_owned() });
         }
         Ok(())
     }
 
-    fn start(&mut self, call: Start<'_>, sink: &mut impl Sink) {
+    fn start(&mut self, start: Start<'_>, sink: &mut impl Sink) {
+        let accept = &start.accept;
         self.in_progress += 1;
-        self.running_bytes += u64::from(call.cost);
-        log::trace!(client = self.peer.client_id(), serial = call.header.serial; "the reader starts a call");
-        sink.start(call);
+        self.running_bytes += u64::from(accept.cost);
+        log::trace!(
+            client = self.peer.client_id(), serial = accept.header.serial, trace = accept.ties.trace.as_deref();
+            "the reader starts a call"
+        );
+        if let Some(key) = &accept.ties.key {
+            if let Some(waiting) = self.keys.get_mut(key) {
+                let Start { call, accept, arguments } = start;
+                sink.moved(call, Place::Key);
+                return waiting.push_back(Held { call, accept, arguments: arguments.into_owned() });
+            }
+            self.keys.insert(key.clone(), VecDeque::new());
+        }
+        sink.start(start);
     }
 
     fn malformed(&mut self, error: &SplitError) {
@@ -455,6 +710,7 @@ impl Client {
     }
 
     fn ignored(&self, header: &Header) {
+        self.stats.ignored();
         log::debug!(
             client = self.peer.client_id(), serial = header.serial;
             "ignored a packet of type {}", header.packet_type.to_wire()
@@ -464,6 +720,7 @@ impl Client {
     /// Answers a call that was not accepted.
     fn reply_error(&mut self, header: &Header, error: &Error) {
         log::debug!(client = self.peer.client_id(), serial = header.serial; "refused: {error}");
+        self.stats.refused(Verdict::of(error));
         let mut packet = Vec::new();
         encode_reply_error(header, error, &mut packet);
         self.push_control(packet.into());
@@ -488,9 +745,31 @@ impl Client {
 
     /// Whether nothing of this client is read now.
     fn is_full(&self) -> bool {
-        self.backlog.len() >= self.limits.max_client_backlog
-            || self.backlog_bytes >= self.limits.max_client_backlog_bytes
-            || self.holds_too_much()
+        self.full().is_some()
+    }
+
+    /// The limit by which nothing of this client is read now.
+    fn full(&self) -> Option<Key> {
+        if self.backlog.len() >= self.limits.max_client_backlog {
+            Some(Key::max_client_backlog)
+        } else if self.backlog_bytes >= self.limits.max_client_backlog_bytes {
+            Some(Key::max_client_backlog_bytes)
+        } else if self.holds_too_much() {
+            Some(Key::max_client_output)
+        } else {
+            None
+        }
+    }
+
+    /// What the client is doing, for the statistics.
+    pub(crate) fn state(&self) -> State {
+        match self.phase {
+            Phase::Open if self.is_held => State::Held,
+            Phase::Open if self.in_progress > 0 || !self.backlog.is_empty() => State::Busy,
+            Phase::Open => State::Idle,
+            Phase::Closing(_) | Phase::Announced | Phase::Lingering(_) => State::Closing,
+            Phase::Cut | Phase::Broken | Phase::Gone | Phase::Done => State::Gone,
+        }
     }
 
     fn holds_too_much(&self) -> bool {

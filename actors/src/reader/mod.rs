@@ -27,6 +27,7 @@ use crate::hub::core::HubCore;
 use crate::job::ClientKey;
 use crate::listener::census::Place;
 use crate::reply::Run;
+use crate::stats::block::State;
 use client::{Client, Next, Wants};
 pub(crate) use socket::{Socket, Stream};
 
@@ -56,6 +57,8 @@ pub(crate) struct Connection {
     paused: bool,
     /// This client's entry among the deadlines of the arbiter.
     entered: Option<Instant>,
+    /// As what it is counted.
+    counted: Option<State>,
 }
 
 impl Reader {
@@ -75,6 +78,9 @@ impl Actor for Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         // However the reader ended, its client is gone.
+        if let Ok(connection) = self.connection.try_borrow() {
+            self.hub.stats().client(connection.counted, None);
+        }
         self.hub.forget(self.key);
     }
 }
@@ -101,7 +107,7 @@ impl ActorFuture<Reader> for Serve {
 
 impl Connection {
     pub(crate) fn new(client: Client, socket: Socket) -> Self {
-        Self { client, socket, waker: None, blocked: false, paused: false, entered: None }
+        Self { client, socket, waker: None, blocked: false, paused: false, entered: None, counted: None }
     }
 
     /// Reads and writes what can be read and written. Ready when the connection has ended.
@@ -132,6 +138,12 @@ impl Connection {
         self.settle(key, hub, Instant::now());
         if self.client.wants() == Wants::Nothing {
             self.paused = true;
+            // Nobody reads, and nobody writes if there is nothing to write: only the socket tells of a client that leaves.
+            if self.client.output.is_empty() && !self.client.is_gone() && self.socket.poll_hang_up(task).is_ready() {
+                log::debug!(client = self.client.peer().client_id(); "disconnected");
+                self.client.broken();
+                self.settle(key, hub, Instant::now());
+            }
         } else {
             // There may be more to read; the other clients of this arbiter come first.
             task.waker().wake_by_ref();
@@ -165,12 +177,15 @@ impl Connection {
     /// Replies of this client are there: they leave at once if they can.
     pub(crate) fn deliver(&mut self, run: Run, now: Instant) {
         let Run { client: _, mut bytes, buffer, replies, cost } = run;
+        if self.client.is_gone() {
+            return self.client.answered_and_left(replies, cost, now);
+        }
         log::trace!(client = self.client.peer().client_id(); "the hub writes {replies} replies, {} bytes", bytes.len());
         if !self.client.output.is_empty() {
             return self.client.answered(keep(bytes, buffer), replies, cost, now);
         }
         match self.socket.write(&bytes) {
-            Ok(written) if written == bytes.len() => self.client.answered_and_left(replies, cost),
+            Ok(written) if written == bytes.len() => self.client.answered_and_left(replies, cost, now),
             Ok(written) => {
                 let rest = bytes.split_off(written);
                 self.wait(keep(rest, buffer), replies, cost, now);
@@ -179,9 +194,8 @@ impl Connection {
                 self.wait(keep(bytes, buffer), replies, cost, now);
             }
             Err(_) => {
-                self.client.answered_and_left(replies, cost);
+                self.client.answered_and_left(replies, cost, now);
                 self.client.broken();
-                self.wake();
             }
         }
     }
@@ -195,18 +209,21 @@ impl Connection {
 
     /// Does what follows from the client's state: starts what may start, writes, tells, ends, sets its deadline.
     pub(crate) fn settle(&mut self, key: ClientKey, hub: &Rc<HubCore>, now: Instant) {
+        let mut sink = hub.sink(key, *self.client.peer());
         loop {
-            // What has left makes room for what waits, and that may have something to say at once.
-            self.client.pump(now, &mut hub.sink(key, *self.client.peer()));
-            if self.blocked || self.client.output.is_empty() || self.client.is_done() {
-                break;
+            if self.client.is_broken() {
+                self.client.disconnect(now, &mut sink);
+                self.socket = Socket::Closed;
             }
-            self.write(now);
-        }
-        loop {
+            // What has left makes room for what waits, and that may have something to say at once.
+            self.client.pump(now, &mut sink);
+            if self.has_to_write() {
+                self.write(now);
+                continue;
+            }
             match self.client.next(now) {
-                Next::Go if self.client.output.is_empty() || self.blocked => break,
-                Next::Go => self.write(now),
+                Next::Go if self.has_to_write() || self.client.is_broken() => {}
+                Next::Go => break,
                 Next::ShutDown => self.socket.shut_down(),
                 Next::Done => {
                     self.wake();
@@ -217,9 +234,18 @@ impl Connection {
         if self.paused && self.client.wants() != Wants::Nothing {
             self.wake();
         }
+        let state = Some(self.client.state());
+        if state != self.counted {
+            hub.stats().client(self.counted, state);
+            self.counted = state;
+        }
         if let Some(deadline) = self.client.deadline() {
             hub.enter_deadline(key, deadline, &mut self.entered);
         }
+    }
+
+    fn has_to_write(&self) -> bool {
+        !self.blocked && !self.client.output.is_empty() && !self.client.is_gone()
     }
 
     /// Its entry among the deadlines has come up.

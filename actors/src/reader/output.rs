@@ -53,6 +53,12 @@ impl Output {
         count
     }
 
+    /// Throws everything away. Returns how many replies were among it.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.length = 0;
+        std::mem::take(&mut self.pieces).into_iter().map(|piece| piece.replies).sum()
+    }
+
     /// So many bytes have left. Returns how many replies have left with them, each as a whole.
     pub(crate) fn advance(&mut self, mut bytes: usize) -> usize {
         let mut replies = 0;

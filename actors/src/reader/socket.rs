@@ -27,6 +27,8 @@ pub(crate) enum Socket {
     Unix(AsyncFd<OwnedFd>),
     Tcp(AsyncFd<OwnedFd>),
     Local(LocalEnd),
+    /// The client has left: nothing comes and nothing goes.
+    Closed,
 }
 
 /// A new connection, on its way to its reader.
@@ -64,6 +66,7 @@ impl Socket {
         let fd = match self {
             Self::Unix(fd) | Self::Tcp(fd) => fd,
             Self::Local(end) => return end.poll_read(task, buffer).map_ok(|bytes| Read { bytes, fds: 0 }),
+            Self::Closed => return Poll::Pending,
         };
         loop {
             let mut guard = ready!(fd.poll_read_ready(task))?;
@@ -102,6 +105,7 @@ impl Socket {
         let fd = match self {
             Self::Unix(fd) | Self::Tcp(fd) => fd,
             Self::Local(end) => return end.write(pieces.first().map_or(&[], |piece| piece)),
+            Self::Closed => return Err(io::ErrorKind::BrokenPipe.into()),
         };
         let mut none = SendAncillaryBuffer::default();
         loop {
@@ -130,7 +134,28 @@ impl Socket {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(end.poll_writable(task))?,
                     result => return Poll::Ready(result),
                 },
+                Self::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
+        }
+    }
+
+    /// Ready when the client has left altogether: not when it only has ended its input. TCP cannot tell the two apart.
+    ///
+    /// Only to be called while there is nothing to write: it takes the news that the socket can be written to, and a
+    /// write that the socket refuses later makes new ones.
+    pub(crate) fn poll_hang_up(&self, task: &mut Context<'_>) -> Poll<()> {
+        let fd = match self {
+            Self::Unix(fd) | Self::Tcp(fd) => fd,
+            Self::Local(end) => return end.poll_abandoned(task),
+            Self::Closed => return Poll::Pending,
+        };
+        loop {
+            // An error of the reactor means that nothing more will be heard of this socket.
+            let Ok(mut guard) = ready!(fd.poll_write_ready(task)) else { return Poll::Ready(()) };
+            if guard.ready().is_write_closed() {
+                return Poll::Ready(());
+            }
+            guard.clear_ready();
         }
     }
 
@@ -142,6 +167,7 @@ impl Socket {
                 let _ = shutdown(fd, Shutdown::Write);
             }
             Self::Local(end) => end.shut_down(),
+            Self::Closed => {}
         }
     }
 }

@@ -18,7 +18,9 @@ use crate::desk::{Desk, Feed, Running};
 use crate::estimate::QUANTUM_NS;
 use crate::job::{Job, Ticket};
 use crate::pool::handover::Handover;
+use crate::program::handler::Answer;
 use crate::server::Ready;
+use crate::stats::outcome::Verdict;
 
 /// A worker for blocking procedures.
 #[derive(Debug)]
@@ -52,8 +54,15 @@ impl Actor for Worker {
     fn started(&mut self, ctx: &mut Self::Context) {
         let handover = self.handover.clone();
         self.handover.worker_started(self.number, ctx.address());
-        let feed = WorkerFeed { number: self.number, address: ctx.address(), running: Cell::new(None), handover };
-        let desk = Desk::new(self.handover.registry().clone(), self.max_packet, Box::new(feed));
+        let feed = WorkerFeed {
+            number: self.number,
+            address: ctx.address(),
+            running: Cell::new(None),
+            answered: Cell::new(None),
+            handover,
+        };
+        let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
+        let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed));
         // Finds nothing to do yet, and so puts the worker into the idle set.
         desk.begin();
         self.desk = Some(desk);
@@ -77,6 +86,8 @@ struct WorkerFeed {
     address: Addr<Worker>,
     /// The procedure that runs, and since when.
     running: Cell<Option<(u32, Instant)>>,
+    /// When it was answered, which is when the next one begins.
+    answered: Cell<Option<Instant>>,
 }
 
 impl WorkerFeed {
@@ -88,18 +99,21 @@ impl WorkerFeed {
 impl Feed for WorkerFeed {
     fn pop(&self) -> Option<Job> {
         // One look at the clock for each call: the end of one is the beginning of the next.
-        let now = Instant::now();
+        let now = self.answered.take().unwrap_or_else(Instant::now);
         if let Some((entry, since)) = self.running.take() {
             self.handover.registry().procedure(entry).estimate.observe(now - since);
         }
         loop {
-            if let Some(job) = self.handover.tray(self.number).pop(now) {
+            if let Some(mut job) = self.handover.tray(self.number).pop(now) {
+                if !job.begin(self.handover.hubs(), now) {
+                    continue;
+                }
                 if self.handover.registry().procedure(job.entry).estimate.get() > QUANTUM_NS {
                     // What is ready does not wait for a call that is expected to be slow.
                     self.send_replies();
                 }
                 log::trace!(
-                    client = job.ticket.client_id, serial = job.ticket.serial;
+                    client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
                     "worker {} takes it", self.number
                 );
                 self.running.set(Some((job.entry, now)));
@@ -115,15 +129,17 @@ impl Feed for WorkerFeed {
         }
     }
 
-    fn answer(&self, ticket: &Ticket, packet: &mut Vec<u8>) {
-        self.handover.tray(self.number).answer(ticket, packet);
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+        let now = Instant::now();
+        self.answered.set(Some(now));
+        self.handover.tray(self.number).answer(ticket, verdict, now, packet);
     }
 
     fn nudge(&self) {
         self.address.do_send(Wake);
     }
 
-    fn spawn(&self, running: Running, _: LocalBoxFuture<'static, Vec<u8>>) {
+    fn spawn(&self, running: Running, _: LocalBoxFuture<'static, Answer>) {
         // Async procedures are dispatched to async workers only.
         debug_assert!(false, "an async call came to a blocking worker: {running:?}");
     }

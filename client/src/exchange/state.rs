@@ -144,7 +144,8 @@ impl State {
                 return Ok(());
             }
             // What is left of the deadline now, at least a millisecond, since the service counts from its receipt.
-            let deadline_ms = left.map(|left| u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1));
+            let deadline_ms =
+                left.map(|left| u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u32::MAX).max(1));
             packet::begin(&header_of(call, PacketType::CallWithMetadata, serial), &mut self.output);
             match &mut call.outgoing.metadata {
                 Some(metadata) => {

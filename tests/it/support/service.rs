@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use postroom::{Address, Config, Report, Running, Service};
+use postroom::{Address, Config, Program, Report, Running, Service};
 use tempfile::TempDir;
 
 use super::program::{Shared, programs};
@@ -23,13 +23,19 @@ impl TestService {
 
     /// With what `configure` changes. It may add addresses; the Unix socket comes first.
     pub fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::with_programs(|_| Vec::new(), configure)
+    }
+
+    /// The same with further programs, whose handlers share with the test what the others do.
+    pub fn with_programs(further: impl FnOnce(&Shared) -> Vec<Program>, configure: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config { listen: vec![Address::Unix(folder.path().join("socket"))], ..Config::default() };
         config.limits.min_workers = 2;
         config.limits.io_arbiters = 2;
         configure(&mut config);
         let shared = Shared::default();
-        let service = programs(&shared).into_iter().fold(Service::new(config), Service::program);
+        let service =
+            programs(&shared).into_iter().chain(further(&shared)).fold(Service::new(config), Service::program);
         let running = service.start().unwrap_or_else(|error| panic!("{error}"));
         Self { shared, running: Some(running), folder }
     }

@@ -1,21 +1,82 @@
 //! The state of a client against single events, and against a model under random schedules.
 
-use postroom_protocol::{PacketType, packet};
+use postroom_protocol::{Metadata, PacketType, packet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::hub::Hubs;
+use crate::hub::calls::{Accepted, Calls};
+use crate::job::ClientKey;
+use crate::stats::outcome::Verdict;
 
-/// What a client started, by serial, and how much each call costs.
-#[derive(Default)]
-struct Started(Vec<(u32, u32)>);
+/// What a client started, by serial, and how much each call costs. Procedure 2 runs to its end.
+struct Started(Vec<(u32, u32)>, Vec<CallRef>, Calls);
+
+const KEY: ClientKey = ClientKey { slot: 0, generation: 0 };
+
+impl Default for Started {
+    fn default() -> Self {
+        Self(Vec::new(), Vec::new(), Calls::new(Arc::new(Hubs::new(1, 0)), 0))
+    }
+}
+
+impl Started {
+    fn serials(&self) -> Vec<u32> {
+        self.0.iter().map(|(serial, _)| *serial).collect()
+    }
+
+    /// The handler of the call that started as this one begins.
+    fn begin(&self, index: usize) -> bool {
+        self.2.hubs().stages(0).begin(self.1[index])
+    }
+
+    /// Its result is there: whether the client waits for it.
+    fn result(&mut self, index: usize, client: &mut Client, now: Instant) -> bool {
+        let Some(finished) = self.2.finish(self.1[index]) else { return false };
+        if finished.is_wanted {
+            client.answered(Bytes::from_static(b"reply"), 1, finished.cost.into(), now);
+        }
+        if let Some(key) = finished.key {
+            client.key_done(&key, self);
+        }
+        finished.is_wanted
+    }
+}
 
 impl Sink for Started {
     fn find(&self, header: &Header) -> Result<u32, Error> {
-        if header.program == 1 { Ok(0) } else { Err(Error::unknown_program(header.program, header.version)) }
+        if header.program == 1 {
+            Ok(header.procedure as u32)
+        } else {
+            Err(Error::unknown_program(header.program, header.version))
+        }
+    }
+
+    fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
+        let Accept { header, entry, cost, received, deadline, ref ties } = *call;
+        let ties = ties.clone();
+        self.2.accept(Accepted { client: KEY, header, entry, cost, received, deadline, ties }, place)
+    }
+
+    fn moved(&mut self, call: CallRef, place: Place) {
+        self.2.moved(call, place);
     }
 
     fn start(&mut self, call: Start<'_>) {
-        self.0.push((call.header.serial, call.cost));
+        self.0.push((call.accept.header.serial, call.accept.cost));
+        self.1.push(call.call);
+    }
+
+    fn oldest(&self, header: &Header) -> Option<CallRef> {
+        self.2.oldest(KEY, header)
+    }
+
+    fn unanswered(&self) -> Vec<(CallRef, bool)> {
+        self.2.unanswered(KEY).into_iter().map(|(call, entry)| (call, entry == 2)).collect()
+    }
+
+    fn end(&mut self, call: CallRef, _: Verdict, _: Instant) -> Option<Ended> {
+        self.2.end(call)
     }
 }
 
@@ -29,12 +90,27 @@ fn call(serial: u32, length: usize) -> Vec<u8> {
     out
 }
 
+fn keyed(serial: u32, key: &str) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let metadata = Metadata { key: Some(key.into()), ..Metadata::default() };
+    postroom_protocol::metadata::encode(&metadata, &mut payload);
+    let mut out = Vec::new();
+    packet::encode_packet(&header(PacketType::CallWithMetadata, serial), &payload, &mut out);
+    out
+}
+
+fn cancel(serial: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    packet::encode_packet(&header(PacketType::Cancel, serial), &[], &mut out);
+    out
+}
+
 fn limits() -> Limits {
     Limits { max_client_requests: 2, max_client_backlog: 3, ..Limits::default() }
 }
 
 fn client(limits: Limits, now: Instant) -> Client {
-    Client::new(Peer::new(1, Transport::Unix, None), Rc::new(limits), now)
+    Client::new(Peer::new(1, Transport::Unix, None), Rc::new(limits), Arc::new(Block::new(0)), now)
 }
 
 fn reply(client: &mut Client, cost: u32, now: Instant) {
@@ -160,7 +236,7 @@ fn a_client_that_does_not_read_is_cut_and_any_byte_that_leaves_gives_it_new_time
     assert!(!client.is_done());
     assert_eq!(client.deadline(), Some(now + timeout / 2 + timeout));
     client.expire(now + timeout / 2 + timeout);
-    assert!(client.is_done());
+    assert!(client.is_broken());
 }
 
 #[test]
@@ -213,6 +289,161 @@ fn after_the_end_of_input_all_calls_are_answered_also_those_in_the_backlog() {
     }
     assert_eq!(started.0.len(), 5);
     assert_eq!(client.next(now), Next::Done);
+}
+
+#[test]
+fn a_call_that_waits_in_the_backlog_is_cancelled_there_and_never_starts() {
+    let now = Instant::now();
+    let mut client = client(limits(), now);
+    let mut started = Started::default();
+    let input: Vec<u8> = (0..4).flat_map(|serial| call(serial, 0)).chain(cancel(2)).collect();
+    client.feed(&input, 0, now, &mut started);
+    assert_eq!((client.backlog.len(), client.backlog_bytes), (1, 28));
+    assert!(!client.output.is_empty(), "its error");
+    assert_eq!(client.in_progress, 2);
+    leave(&mut client, now);
+    for index in 0..2 {
+        assert!(started.result(index, &mut client, now));
+        leave(&mut client, now);
+        client.pump(now, &mut started);
+    }
+    assert_eq!(started.serials(), [0, 1, 3]);
+}
+
+#[test]
+fn a_call_that_was_cancelled_before_it_began_never_begins_and_one_that_runs_has_its_result_thrown_away() {
+    let now = Instant::now();
+    let mut client = client(limits(), now);
+    let mut started = Started::default();
+    client.feed(&[call(0, 0), call(1, 0)].concat(), 0, now, &mut started);
+    assert!(started.begin(1));
+    client.feed(&[cancel(0), cancel(1), cancel(1)].concat(), 0, now, &mut started);
+    assert!(!started.begin(0));
+    assert_eq!(client.in_progress, 2, "until their errors have left");
+    leave(&mut client, now);
+    assert_eq!((client.in_progress, client.running_bytes), (0, 0));
+    assert!(!started.result(1, &mut client, now), "nobody waits for it");
+    assert!(client.output.is_empty());
+}
+
+#[test]
+fn calls_with_the_same_key_start_one_after_the_other_and_others_do_not_wait() {
+    let now = Instant::now();
+    let mut client = client(Limits::default(), now);
+    let mut started = Started::default();
+    let input = [keyed(0, "a"), keyed(1, "a"), keyed(2, "a"), keyed(3, "b"), call(4, 0)].concat();
+    client.feed(&input, 0, now, &mut started);
+    assert_eq!(started.serials(), [0, 3, 4]);
+    client.feed(&cancel(1), 0, now, &mut started);
+    assert!(started.result(0, &mut client, now));
+    assert_eq!(started.serials(), [0, 3, 4, 2], "the one that was cancelled is passed over");
+    assert!(started.result(3, &mut client, now));
+    assert!(started.result(1, &mut client, now));
+    assert!(client.keys.is_empty());
+}
+
+#[test]
+fn a_call_with_a_key_waits_for_the_end_of_one_that_was_cancelled_while_it_ran() {
+    let now = Instant::now();
+    let mut client = client(Limits::default(), now);
+    let mut started = Started::default();
+    client.feed(&[keyed(0, "a"), keyed(1, "a")].concat(), 0, now, &mut started);
+    assert!(started.begin(0));
+    client.feed(&cancel(0), 0, now, &mut started);
+    assert_eq!(started.serials(), [0]);
+    assert!(!started.result(0, &mut client, now));
+    assert_eq!(started.serials(), [0, 1]);
+    // One that never began does not have to be waited for.
+    client.feed(&[keyed(2, "a"), cancel(1)].concat(), 0, now, &mut started);
+    assert_eq!(started.serials(), [0, 1, 2]);
+}
+
+#[test]
+fn when_a_client_leaves_its_calls_end_but_for_those_that_run_to_their_end() {
+    let now = Instant::now();
+    let mut client = client(limits(), now);
+    let mut started = Started::default();
+    let runs_to_end = |serial| {
+        let mut out = Vec::new();
+        packet::encode_packet(&Header { procedure: 2, ..header(PacketType::Call, serial) }, &[], &mut out);
+        out
+    };
+    client.feed(&[call(0, 0), runs_to_end(1), call(2, 0), runs_to_end(3)].concat(), 0, now, &mut started);
+    client.broken();
+    client.disconnect(now, &mut started);
+    client.pump(now, &mut started);
+    assert_eq!(started.serials(), [0, 1, 3]);
+    assert!(!started.begin(0) && started.begin(1) && started.begin(2));
+    assert_eq!(client.next(now), Next::Go);
+    for index in [1, 2] {
+        let finished = started.2.finish(started.1[index]).unwrap();
+        client.answered_and_left(1, finished.cost.into(), now);
+    }
+    assert_eq!(client.next(now), Next::Done);
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_cut_and_any_packet_counts_as_an_answer() {
+    let now = Instant::now();
+    let limits = Limits { keepalive_interval: Duration::from_secs(2), keepalive_count: 2, ..Limits::default() };
+    let mut client = client(limits, now);
+    let mut started = Started::default();
+    let at = |seconds| now + Duration::from_secs(seconds);
+    client.feed(&call(0, 0), 0, now, &mut started);
+    assert_eq!(client.deadline(), None, "it takes no part in keepalive");
+    client.feed(&keepalive::pong(), 0, now, &mut started);
+    assert_eq!(client.deadline(), Some(at(2)));
+    for ping in 1..=2 {
+        client.expire(at(2 * ping));
+        assert_eq!(client.output.len(), 28);
+        leave(&mut client, at(2 * ping));
+    }
+    client.feed(&call(1, 0), 0, at(5), &mut started);
+    assert_eq!(client.deadline(), Some(at(7)));
+    for ping in 1..=2 {
+        client.expire(at(5 + 2 * ping));
+        leave(&mut client, at(5 + 2 * ping));
+    }
+    assert_eq!(client.deadline(), Some(at(11)));
+    client.expire(at(11));
+    assert!(client.output.len() > 28, "it is told");
+    assert_eq!(client.next(at(11)), Next::Go);
+    assert!(client.is_broken());
+}
+
+#[test]
+fn no_keepalive_runs_against_a_client_that_is_held() {
+    let now = Instant::now();
+    let limits = Limits { max_client_requests: 1, max_client_backlog: 1, ..Limits::default() };
+    let interval = limits.keepalive_interval;
+    let mut client = client(limits, now);
+    let mut started = Started::default();
+    client.feed(&[keepalive::ping().to_vec(), call(0, 0), call(1, 0)].concat(), 0, now, &mut started);
+    leave(&mut client, now);
+    client.pump(now, &mut started);
+    assert_eq!((client.wants(), client.deadline()), (Wants::Nothing, None));
+    let later = now + 100 * interval;
+    client.expire(later);
+    assert!(started.result(0, &mut client, later));
+    leave(&mut client, later);
+    client.pump(later, &mut started);
+    assert_eq!(client.deadline(), Some(later + interval));
+}
+
+#[test]
+fn a_client_without_calls_is_closed_after_the_idle_timeout_and_not_while_one_runs() {
+    let now = Instant::now();
+    let timeout = Duration::from_secs(10);
+    let mut client = client(Limits { idle_timeout: timeout, ..Limits::default() }, now);
+    let mut started = Started::default();
+    client.feed(&call(0, 0), 0, now, &mut started);
+    assert_eq!(client.deadline(), None);
+    let later = now + 100 * timeout;
+    assert!(started.result(0, &mut client, later));
+    leave(&mut client, later);
+    assert_eq!(client.deadline(), Some(later + timeout));
+    client.expire(later + timeout);
+    assert!(matches!(&client.phase, Phase::Closing(Some(error)) if error.code().as_str() == "idle_timeout"));
 }
 
 #[derive(Clone, Debug)]

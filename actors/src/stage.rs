@@ -1,0 +1,181 @@
+//! The stage of each call in progress, where its hub and the thread that runs it both see it.
+//!
+//! The hub opens a call when it accepts it and ends it when it is cancelled or its deadline passes; the thread that is
+//! about to run it begins it. Of begin and end one comes first, by one atomic word: a call that was ended never runs,
+//! and a call that runs learns that it was ended. Nothing is allocated for a call, and nothing is waited for.
+//!
+//! Bound: one word for each call that was ever in progress at once on this hub, in chunks that are kept.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::hub::Hubs;
+use crate::job::Ticket;
+
+/// A call in the records of its hub. The generation tells it from an earlier one in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallRef {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// What had become of a call when it was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Was {
+    /// It had not begun, and never will.
+    Waiting,
+    /// It runs; its result will be thrown away.
+    Running,
+}
+
+const WAITING: u64 = 0;
+const RUNNING: u64 = 1;
+const ENDED: u64 = 2;
+
+/// Slots in the first chunk; each further chunk has twice as many as the one before.
+const FIRST: usize = 256;
+/// Enough chunks for 2³² slots.
+const CHUNKS: usize = 25;
+
+/// The stages of one hub's calls.
+#[derive(Debug, Default)]
+pub(crate) struct Stages {
+    chunks: [OnceLock<Box<[AtomicU64]>>; CHUNKS],
+}
+
+impl Stages {
+    /// A call is accepted. Only the hub calls this, for a slot that no call has.
+    pub(crate) fn open(&self, call: CallRef) {
+        let (chunk, offset) = place(call.slot);
+        let chunk_words = self.chunks[chunk]
+            .get_or_init(|| std::iter::repeat_with(AtomicU64::default).take(FIRST << chunk).collect());
+        // Whoever runs the call gets it by a message or under a lock, after this.
+        chunk_words[offset].store(word(call, WAITING), Ordering::Relaxed);
+    }
+
+    /// A thread is about to run a call. False when it was ended: then it must not run.
+    pub(crate) fn begin(&self, call: CallRef) -> bool {
+        let exchange = |stage: &AtomicU64| {
+            stage.compare_exchange(word(call, WAITING), word(call, RUNNING), Ordering::AcqRel, Ordering::Acquire)
+        };
+        self.word(call).is_some_and(|stage| exchange(stage).is_ok())
+    }
+
+    /// The hub ends a call that has not been answered.
+    pub(crate) fn end(&self, call: CallRef) -> Was {
+        let before = self.word(call).map_or(0, |stage| stage.swap(word(call, ENDED), Ordering::AcqRel));
+        if before == word(call, RUNNING) { Was::Running } else { Was::Waiting }
+    }
+
+    /// Whether a call may still be answered: it waits or runs, and was not ended.
+    pub(crate) fn is_wanted(&self, call: CallRef) -> bool {
+        let stage = self.word(call).map_or(0, |stage| stage.load(Ordering::Acquire));
+        stage == word(call, WAITING) || stage == word(call, RUNNING)
+    }
+
+    fn word(&self, call: CallRef) -> Option<&AtomicU64> {
+        let (chunk, offset) = place(call.slot);
+        self.chunks[chunk].get().map(|words| &words[offset])
+    }
+}
+
+fn place(slot: u32) -> (usize, usize) {
+    let index = slot as usize + FIRST;
+    let chunk = (index / FIRST).ilog2() as usize;
+    (chunk, index - (FIRST << chunk))
+}
+
+fn word(call: CallRef, stage: u64) -> u64 {
+    u64::from(call.generation) << 2 | stage
+}
+
+/// A call's own view of its stage, for its handler.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    hubs: Arc<Share>,
+    hub: u16,
+    client: crate::job::ClientKey,
+    call: CallRef,
+}
+
+/// The hubs, under a count of references that only one thread uses in the usual case: a shared one would cost more
+/// than all else that is done for a call here.
+#[derive(Debug)]
+pub(crate) struct Share(pub(crate) Arc<Hubs>);
+
+impl View {
+    pub(crate) fn new(hubs: &Arc<Share>, ticket: &Ticket) -> Self {
+        Self { hubs: hubs.clone(), hub: ticket.hub, client: ticket.client, call: ticket.call }
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.hubs.0.stages(self.hub).is_wanted(self.call)
+    }
+
+    /// Sets the default deadline of the connection that the call came by.
+    pub(crate) fn set_default_deadline(&self, deadline: std::time::Duration) {
+        self.hubs.0.set_default_deadline(self.hub, self.client, deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: CallRef = CallRef { slot: 700, generation: 3 };
+
+    #[test]
+    fn a_call_that_was_ended_before_it_began_never_begins() {
+        let stages = Stages::default();
+        stages.open(CALL);
+        assert!(stages.is_wanted(CALL));
+        assert_eq!(stages.end(CALL), Was::Waiting);
+        assert!(!stages.begin(CALL));
+        assert!(!stages.is_wanted(CALL));
+    }
+
+    #[test]
+    fn a_call_that_runs_learns_that_it_was_ended() {
+        let stages = Stages::default();
+        stages.open(CALL);
+        assert!(stages.begin(CALL));
+        assert!(stages.is_wanted(CALL));
+        assert_eq!(stages.end(CALL), Was::Running);
+        assert!(!stages.is_wanted(CALL));
+    }
+
+    #[test]
+    fn a_call_whose_slot_has_another_by_now_neither_begins_nor_disturbs_it() {
+        let stages = Stages::default();
+        stages.open(CALL);
+        let next = CallRef { generation: 4, ..CALL };
+        stages.open(next);
+        assert!(!stages.begin(CALL));
+        assert!(stages.begin(next));
+    }
+
+    #[test]
+    fn slots_lie_in_chunks_without_gap_or_overlap() {
+        let mut expected = (0, 0);
+        for slot in 0..10_000 {
+            assert_eq!(place(slot), expected);
+            expected =
+                if expected.1 + 1 == FIRST << expected.0 { (expected.0 + 1, 0) } else { (expected.0, expected.1 + 1) };
+        }
+        assert!(place(u32::MAX).0 < CHUNKS);
+    }
+
+    #[test]
+    fn of_begin_and_end_at_once_exactly_one_comes_first() {
+        let stages = Arc::new(Stages::default());
+        for generation in 0..2000 {
+            let call = CallRef { slot: 0, generation };
+            stages.open(call);
+            let other = stages.clone();
+            let begun = std::thread::spawn(move || other.begin(call));
+            let was = stages.end(call);
+            assert_eq!(begun.join().unwrap(), was == Was::Running);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Pings from the service, and clients that are idle for too long.
+
+use std::time::Duration;
+
+use postroom::Config;
+use postroom_protocol::{PacketType, keepalive};
+
+use crate::support::*;
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+fn quick(config: &mut Config) {
+    config.limits.keepalive_interval = INTERVAL;
+    config.limits.keepalive_count = 3;
+}
+
+fn hello(client: &mut Client) {
+    client.call(DIRECTORY, 1, &map([("client", "t".into()), ("version", "1".into())]));
+}
+
+#[track_caller]
+fn is_ping(packet: &Packet) {
+    assert_eq!(packet.header.packet_type, PacketType::Event, "{packet:?}");
+    assert_eq!(keepalive::classify(&packet.header), Some(keepalive::Keepalive::Ping), "{packet:?}");
+}
+
+#[test]
+fn a_client_without_keepalive_is_left_alone() {
+    let service = TestService::with(quick);
+    let mut client = service.client();
+    client.is_usable();
+    client.silence(INTERVAL * 8);
+    client.is_usable();
+}
+
+#[test]
+fn a_client_that_answers_pings_is_kept() {
+    let service = TestService::with_tcp(quick);
+    for mut client in [service.client(), service.tcp_client()] {
+        hello(&mut client);
+        for _ in 0..8 {
+            is_ping(&client.packet());
+            client.send(&keepalive::pong());
+        }
+        client.is_usable();
+    }
+}
+
+#[test]
+fn a_client_that_has_sent_a_ping_is_pinged_and_any_packet_counts_as_an_answer() {
+    let service = TestService::with(quick);
+    let mut client = service.client();
+    client.send(&keepalive::ping());
+    assert_eq!(keepalive::classify(&client.packet().header), Some(keepalive::Keepalive::Pong));
+    for serial in 0..8 {
+        is_ping(&client.packet());
+        client.send(&call(ECHO, echo::QUICK, serial, &parcel(1, b"")));
+        client.reply(serial);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_answer_is_told_and_closed_and_its_calls_are_cancelled() {
+    let service = TestService::with(quick);
+    let mut client = service.client();
+    hello(&mut client);
+    client.send(&call(TEST, proc::GATE_ASYNC, 5, &map([("door", 1.into())])));
+    service.gate().wait_for(1);
+    for _ in 0..3 {
+        is_ping(&client.packet());
+    }
+    let error = client.announcement();
+    assert_eq!(error.code(), "keepalive_timeout");
+    assert_eq!(error.limit(), Some(("keepalive_count", 3)));
+}
+
+#[test]
+fn a_client_without_a_call_for_idle_timeout_is_told_and_closed_and_one_whose_call_runs_is_not() {
+    let service = TestService::with(|config| config.limits.idle_timeout = Duration::from_millis(100));
+    let mut busy = service.client();
+    busy.send(&call(TEST, proc::GATE, 5, &map([("door", 1.into())])));
+    let mut idle = service.client();
+    idle.is_usable();
+    let error = idle.announcement();
+    assert_eq!(error.code(), "idle_timeout");
+    assert_eq!(error.limit(), Some(("idle_timeout", 100)));
+    service.gate().open_all();
+    busy.reply(5);
+    assert_eq!(busy.announcement().code(), "idle_timeout");
+}
