@@ -75,7 +75,8 @@ pub mod cli;
 pub use config::Config;
 pub use postroom_actors::{
     Address, BindError, Call, CallId, Class, Code, Credentials, Error, Handlers, Limits, Outcome, Peer, Procedure,
-    Program, ProgramErrors, Report, Schemas, StartError, Stopper, Transport, UnixAccess, call, limits, stats,
+    Program, ProgramErrors, Report, Schemas, StartError, Stopper, Transport, UnixAccess, call, event_loop, limits,
+    stats,
 };
 pub use postroom_client as client;
 pub use running::Running;

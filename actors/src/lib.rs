@@ -17,6 +17,7 @@
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
 //! - `job`, `reply`: what travels there and back. `stage`: whether a call still waits, runs, or was ended.
 //! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry.
+//! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
 //! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see.
 
 pub mod server;
@@ -36,6 +37,7 @@ mod stage;
 mod watch;
 
 pub mod call;
+pub mod event_loop;
 pub mod limits;
 pub mod local;
 pub mod peer;

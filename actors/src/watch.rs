@@ -1,4 +1,5 @@
-//! Watching a descriptor with the arbiter's reactor: the one piece of unsafe code of this crate.
+//! Watching a descriptor with the arbiter's reactor: unsafe code, beside that of the event loop's poller the only one of
+//! this crate.
 
 use std::io;
 use std::os::fd::OwnedFd;
