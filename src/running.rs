@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use postroom_actors::event_loop::EventLoop;
 use postroom_actors::local::Local;
 use postroom_actors::stats::Stats;
 use postroom_actors::{Address, Report, Stopper};
@@ -37,8 +38,14 @@ impl Running {
         Connector::new().with_local(name, self.local())
     }
 
-    /// The numbers of the service, those of each procedure as they were at one moment; also after it has stopped.
-    pub fn stats(&self) -> Option<Stats> {
+    /// The event loop of the service: watches descriptors and timers for the embedding program. Callbacks run on the
+    /// service's control thread, and should be short. It ends with the service.
+    pub fn event_loop(&self) -> &EventLoop {
+        self.0.event_loop()
+    }
+
+    /// The numbers of the service, those of each procedure as they were at one moment.
+    pub fn stats(&self) -> Stats {
         self.0.stats()
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix::Message;
 
+use crate::event_loop::EventLoop;
 use crate::peer::Peer;
 use crate::stage::View;
 
@@ -82,6 +83,14 @@ impl<M> Call<M> {
     /// future of an async handler is dropped, so it need not look. Costs one atomic load.
     pub fn is_cancelled(&self) -> bool {
         self.context.view.as_ref().is_some_and(|view| !view.is_wanted())
+    }
+
+    /// The event loop of the service: handlers may have it watch descriptors and timers. Its callbacks run on the
+    /// service's control thread, which also accepts clients; they should be short.
+    ///
+    /// `None` only for a call that a test made.
+    pub fn event_loop(&self) -> Option<&EventLoop> {
+        self.context.view.as_ref()?.event_loop()
     }
 
     /// Gives the calls of this connection that come without a deadline this one from now on, until another is set.

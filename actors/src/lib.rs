@@ -17,6 +17,7 @@
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
 //! - `job`, `reply`: what travels there and back. `stage`: whether a call still waits, runs, or was ended.
 //! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry.
+//! - `timer`: points in time on the event loop.
 //! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
 //! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see.
 
@@ -34,6 +35,7 @@ mod incident;
 mod job;
 mod reply;
 mod stage;
+mod timer;
 mod watch;
 
 pub mod call;

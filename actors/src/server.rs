@@ -1,8 +1,8 @@
 //! The assembly: starts the actors of a service, each on its arbiter, and stops and joins them.
 //!
 //! ```text
-//! control thread  System, listener, pool actor
-//! io 0 … n        a hub each, with its readers and inline handlers
+//! control thread  System, listener, event loop
+//! io 0 … n        a hub each, with its readers and inline handlers; on the first also the pool actor
 //! worker 0 … n    a worker each, with its handlers
 //! async 0 … n     an async worker each, with its handlers
 //! ```
@@ -21,18 +21,20 @@ use actix_rt::{Arbiter, System};
 use postroom_protocol::Address;
 use tokio::sync::mpsc;
 
+use crate::event_loop::{Driver, EventLoop};
 use crate::hub::{Cut, Drain, Finish, Hub, Hubs};
 use crate::limits::{LimitErrors, Limits};
 use crate::listener::bind::{self, BindError, Bound, UnixAccess};
 use crate::listener::census::Census;
 use crate::listener::entrance::Entrance;
-use crate::listener::{self, Close, Listener};
+use crate::listener::{self, Close, End, Listener};
 use crate::local::Local;
 use crate::pool::Pool;
 use crate::pool::handover::Handover;
 use crate::program::Program;
 use crate::program::registry::{ProgramErrors, Registry};
 use crate::stats::{self, Stats};
+use crate::timer;
 use crate::worker::Worker;
 use crate::worker::asynchronous::AsyncWorker;
 
@@ -67,6 +69,8 @@ pub enum StartError {
     Programs(ProgramErrors),
     /// It cannot listen at an address.
     Bind(BindError),
+    /// The event loop cannot be made: the process has no descriptors left.
+    EventLoop(io::Error),
     /// A thread cannot be started.
     Thread {
         /// What the thread was for.
@@ -82,6 +86,7 @@ impl std::fmt::Display for StartError {
             Self::Limits(errors) => write!(f, "{errors}"),
             Self::Programs(errors) => write!(f, "{errors}"),
             Self::Bind(error) => write!(f, "{error}"),
+            Self::EventLoop(cause) => write!(f, "cannot make the event loop: {cause}"),
             Self::Thread { name, cause } => write!(f, "cannot start the thread {name}: {cause}"),
         }
     }
@@ -132,7 +137,8 @@ impl Report {
 pub struct Running {
     addresses: Vec<Address>,
     local: Local,
-    stats: stats::Source,
+    events: EventLoop,
+    stats: Arc<stats::Parts>,
     stopper: Stopper,
     control: Option<JoinHandle<Report>>,
 }
@@ -169,9 +175,11 @@ impl Running {
         let addresses = listener::addresses(&sockets);
         let (stop, stopped) = mpsc::channel(1);
         let hubs = Arc::new(Hubs::new(limits.io_arbiters, registry.procedures.len()));
+        let (events, driver) = EventLoop::new().map_err(StartError::EventLoop)?;
+        let shared_events = events.without_stop();
+        hubs.set_event_loop(shared_events.clone());
         let entrance = Entrance::new(hubs.clone(), Census::new(limits.max_clients));
         let local = Local::new(entrance.clone());
-        let control_stats = stats.clone();
         let (started, is_started) = std_mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("postroom".to_owned())
@@ -180,26 +188,28 @@ impl Running {
                     registry,
                     limits,
                     (hubs, entrance),
-                    (sockets, control_stats),
+                    (sockets, stats),
+                    (events, driver),
                     started,
                     stopped,
                 ))
             })
             .map_err(|cause| StartError::Thread { name: "control".to_owned(), cause })?;
-        let failed = match is_started.recv() {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => Some(StartError::Thread {
-                name: "control".to_owned(),
-                cause: io::Error::other("it panicked while it started"),
-            }),
-        };
-        if let Some(error) = failed {
-            // It has ended, or is about to.
-            let _ = control.join();
-            return Err(error);
+        let started = is_started.recv().unwrap_or_else(|_| {
+            let cause = io::Error::other("it panicked while it started");
+            Err(StartError::Thread { name: "control".to_owned(), cause })
+        });
+        match started {
+            Ok(stats) => {
+                let (events, stopper, control) = (shared_events, Stopper(stop), Some(control));
+                Ok(Self { addresses, local, events, stats, stopper, control })
+            }
+            Err(error) => {
+                // It has ended, or is about to.
+                let _ = control.join();
+                Err(error)
+            }
         }
-        Ok(Self { addresses, local, stats, stopper: Stopper(stop), control: Some(control) })
     }
 
     /// Where it listens, with the ports that TCP sockets got.
@@ -212,8 +222,14 @@ impl Running {
         self.local.clone()
     }
 
-    /// The numbers of the service; also after it has stopped.
-    pub fn stats(&self) -> Option<Stats> {
+    /// The event loop of the service, for embedding programs: callbacks run on the service's control thread, and should
+    /// be short. It ends with the service.
+    pub fn event_loop(&self) -> &EventLoop {
+        &self.events
+    }
+
+    /// The numbers of the service.
+    pub fn stats(&self) -> Stats {
         self.stats.read()
     }
 
@@ -371,13 +387,21 @@ async fn all_ready(
     Ok(())
 }
 
+/// Whether all clients have ended before this time has passed.
+async fn within(events: &EventLoop, time: Duration, drained: &mut mpsc::Receiver<()>) -> bool {
+    let timeout = std::pin::pin!(timer::sleep(events, time));
+    let drained = std::pin::pin!(drained.recv());
+    matches!(futures::future::select(drained, timeout).await, futures::future::Either::Left(_))
+}
+
 /// The control thread: starts everything, waits for the stop, stops everything.
 async fn control(
     registry: Arc<Registry>,
     limits: Limits,
     (hubs, entrance): (Arc<Hubs>, Arc<Entrance>),
     (sockets, stats): (Vec<Bound>, stats::Source),
-    started: std_mpsc::SyncSender<Result<(), StartError>>,
+    (events, driver): (EventLoop, Driver),
+    started: std_mpsc::SyncSender<Result<Arc<stats::Parts>, StartError>>,
     mut stopped: mpsc::Receiver<()>,
 ) -> Report {
     let threads = match Threads::start(&limits) {
@@ -388,7 +412,11 @@ async fn control(
         }
     };
     let handover = Handover::new(registry, hubs, &limits, Instant::now());
-    handover.pool_started(Pool::new(handover.clone()).start());
+    // Not on this thread, where callbacks of the event loop may take their time.
+    if let Some(io) = threads.io.first() {
+        let pool = handover.clone();
+        handover.pool_started(Pool::start_in_arbiter(&io.arbiter.handle(), move |_| Pool::new(pool)));
+    }
     let max_packet = limits.max_packet;
     let mut workers = Vec::new();
     for (number, thread) in threads.workers.iter().enumerate() {
@@ -418,9 +446,10 @@ async fn control(
         let _ = started.send(Err(error));
         return Report::default();
     }
-    stats.set(handover, entrance.census().clone());
-    let listener = Listener::new(sockets, entrance.clone()).start();
-    let _ = started.send(Ok(()));
+    let parts = Arc::new(stats::Parts { handover, census: entrance.census().clone() });
+    stats.set(&parts);
+    let listener = Listener::new(sockets, entrance.clone(), (events.clone(), driver)).start();
+    let _ = started.send(Ok(parts));
 
     // Also when the handle is gone: nobody could stop the service any more.
     stopped.recv().await;
@@ -434,20 +463,21 @@ async fn control(
     }
     drop(draining);
     let mut report = Report::default();
-    if tokio::time::timeout(limits.shutdown_timeout, drained.recv()).await.is_err() {
+    if !within(&events, limits.shutdown_timeout, &mut drained).await {
         for hub in &hub_addresses {
             report.cut_calls += hub.send(Finish).await.unwrap_or(0);
         }
         if report.cut_calls > 0 {
             log::warn!("{} calls did not finish in time and were answered shutting_down", report.cut_calls);
         }
-        if tokio::time::timeout(FLUSH_TIMEOUT, drained.recv()).await.is_err() {
+        if !within(&events, FLUSH_TIMEOUT, &mut drained).await {
             for hub in &hub_addresses {
                 report.cut_clients += hub.send(Cut).await.unwrap_or(0);
             }
             log::warn!("cut {} clients that did not read what was for them", report.cut_clients);
         }
     }
+    let _ = listener.send(End).await;
     // Joining blocks this thread; nothing else runs here any more.
     report.abandoned_threads = threads.join();
     for thread in &report.abandoned_threads {

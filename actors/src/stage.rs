@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::event_loop::EventLoop;
 use crate::hub::Hubs;
 use crate::job::Ticket;
 
@@ -111,6 +112,10 @@ impl View {
 
     pub(crate) fn is_wanted(&self) -> bool {
         self.hubs.0.stages(self.hub).is_wanted(self.call)
+    }
+
+    pub(crate) fn event_loop(&self) -> Option<&EventLoop> {
+        self.hubs.0.event_loop()
     }
 
     /// Sets the default deadline of the connection that the call came by.

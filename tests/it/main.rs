@@ -12,6 +12,7 @@ mod calls;
 mod command_line;
 mod descriptors;
 mod ending;
+mod events;
 mod examples;
 mod half_close;
 mod hostile;

@@ -23,6 +23,8 @@ use super::state::State;
 #[derive(Clone)]
 pub struct EventLoop {
     shared: Arc<Shared>,
+    /// Whether this handle may stop the loop.
+    may_stop: bool,
 }
 
 /// What handles and driver share.
@@ -65,7 +67,13 @@ impl EventLoop {
     /// The process has no descriptors left: the loop needs three.
     pub fn new() -> io::Result<(EventLoop, Driver)> {
         let shared = Arc::new(Shared { state: Mutex::new(Some(State::new()?)), epoch: Instant::now() });
-        Ok((EventLoop { shared: shared.clone() }, Driver::new(shared)))
+        Ok((EventLoop { shared: shared.clone(), may_stop: true }, Driver::new(shared)))
+    }
+
+    /// A handle that cannot stop the loop, nor can its clones: for a loop that belongs to somebody else.
+    #[must_use]
+    pub fn without_stop(&self) -> EventLoop {
+        EventLoop { shared: self.shared.clone(), may_stop: false }
     }
 
     /// Watches a descriptor. The callback runs on the loop's thread whenever something is pending that the mask asks
@@ -207,8 +215,12 @@ impl EventLoop {
 
     /// Stops the loop after the iteration under way: [`Driver::run`] and [`Driver::drive`] return, and
     /// [`Driver::iterate`] does nothing any more. When the driver is then dropped, the loop has ended. Once is enough,
-    /// and again does no harm.
+    /// and again does no harm. On a handle made by [`EventLoop::without_stop`] it does nothing: the loop of a service ends
+    /// with the service.
     pub fn stop(&self) {
+        if !self.may_stop {
+            return log::debug!("this event loop is not stopped by those who use it");
+        }
         if let Some(state) = self.shared.lock().as_mut() {
             state.stopping = true;
             state.wake();

@@ -21,6 +21,7 @@ use postroom_protocol::Error;
 use tokio::sync::mpsc;
 
 use self::core::HubCore;
+use crate::event_loop::EventLoop;
 use crate::job::{ClientKey, Job};
 use crate::limits::Limits;
 use crate::listener::census::Place;
@@ -33,9 +34,9 @@ use crate::stage::Stages;
 use crate::stats::block::Block;
 use crate::stats::outcome::Verdict;
 
-/// The hubs of a service, by number, as others reach them.
+/// The hubs of a service, by number, as others reach them; and the event loop, for the handlers that they all have.
 #[derive(Debug)]
-pub(crate) struct Hubs(Box<[HubPlace]>);
+pub(crate) struct Hubs(Box<[HubPlace]>, OnceLock<EventLoop>);
 
 #[derive(Debug)]
 struct HubPlace {
@@ -52,7 +53,7 @@ impl Hubs {
             stages: Stages::default(),
             block: Arc::new(Block::new(procedures)),
         };
-        Self(std::iter::repeat_with(place).take(hubs).collect())
+        Self(std::iter::repeat_with(place).take(hubs).collect(), OnceLock::new())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,6 +72,16 @@ impl Hubs {
     /// The stages of the calls of a hub.
     pub(crate) fn stages(&self, hub: u16) -> &Stages {
         &self.0[usize::from(hub)].stages
+    }
+
+    /// The event loop of the service, which others may not stop.
+    pub(crate) fn event_loop(&self) -> Option<&EventLoop> {
+        self.1.get()
+    }
+
+    pub(crate) fn set_event_loop(&self, events: EventLoop) {
+        // Set once, when the service starts.
+        let _ = self.1.set(events);
     }
 
     /// What a hub counts.

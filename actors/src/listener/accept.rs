@@ -1,22 +1,19 @@
-//! Accepting: the part of the listener that waits for sockets and time.
+//! Accepting: what is done at a listening socket that is ready.
 //!
-//! One future for each listening socket. It accepts what is there in portions, and sleeps when the process has run
-//! out of descriptors, until a client leaves or the back-off is over. What happens to a connection is the listener's
-//! business ([`Accepted`]).
+//! Plain code: accepts what is there, a portion at a time, and says how to go on. When the process has run out of
+//! descriptors that is a pause, longer each time. What happens to a connection is the listener's business
+//! ([`Accepted`]); when it is called, the event loop's.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::Duration;
 
 use postroom_protocol::Address;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use tokio::sync::Notify;
 
 use crate::listener::bind::Bound;
 use crate::peer::Transport;
-use crate::watch::watch;
 
 /// How many connections are accepted before others on the listener's thread get their turn.
 const PORTION: usize = 64;
@@ -31,51 +28,50 @@ pub(crate) trait Accepted {
     fn connected(&self, fd: OwnedFd, at: &Address, transport: Transport);
     /// There are no descriptors: tells those who wait at the listening socket, with the one in reserve.
     fn exhausted(&self, listening: &OwnedFd, at: &Address, error: io::Error);
-    /// Completed when a client has left.
-    fn client_left(&self) -> &Notify;
 }
 
-/// Accepts until it is dropped.
-pub(crate) async fn accept(bound: Bound, to: Rc<dyn Accepted>) {
-    // The socket is closed before its file is removed.
-    let Bound { fd, address, transport, file: _file } = bound;
-    let socket = match watch(fd) {
-        Ok(socket) => socket,
-        Err(error) => return log::error!("cannot watch {address}: {error}"),
-    };
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let mut ready = match socket.readable().await {
-            Ok(ready) => ready,
-            Err(error) => return log::error!("cannot wait for clients at {address}: {error}"),
-        };
-        let mut portion = 0;
-        loop {
-            match accept_one(socket.get_ref()) {
-                Ok(fd) => {
-                    pause = FIRST_PAUSE;
-                    to.connected(fd, &address, transport);
-                    portion += 1;
-                    if portion == PORTION {
-                        tokio::task::yield_now().await;
-                        portion = 0;
-                    }
+/// How to go on at a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// When it is ready again, which it may be already.
+    Watch,
+    /// After this time, or when a client has left.
+    Pause(Duration),
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    pub(crate) bound: Bound,
+    pause: Duration,
+}
+
+impl Accepting {
+    pub(crate) fn new(bound: Bound) -> Self {
+        Self { bound, pause: FIRST_PAUSE }
+    }
+
+    /// Accepts what is there, at most a portion.
+    pub(crate) fn turn(&mut self, to: &impl Accepted) -> Then {
+        let Bound { fd, address, transport, .. } = &self.bound;
+        for _ in 0..PORTION {
+            match accept_one(fd) {
+                Ok(connection) => {
+                    self.pause = FIRST_PAUSE;
+                    to.connected(connection, address, *transport);
                 }
-                Err(Errno::AGAIN) => {
-                    ready.clear_ready();
-                    break;
-                }
+                Err(Errno::AGAIN) => return Then::Watch,
                 // The client went away before it was accepted, or the call was interrupted.
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(error) => {
-                    to.exhausted(socket.get_ref(), &address, error.into());
-                    // A client that leaves meanwhile frees a descriptor.
-                    let _ = tokio::time::timeout(pause, to.client_left().notified()).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    break;
+                    to.exhausted(fd, address, error.into());
+                    let pause = self.pause;
+                    self.pause = (pause * 2).min(LONGEST_PAUSE);
+                    return Then::Pause(pause);
                 }
             }
         }
+        Then::Watch
     }
 }
 

@@ -1,10 +1,12 @@
-//! The listener: the actor that owns the listening sockets.
+//! The listener: the actor that owns the listening sockets and the event loop.
 //!
 //! It accepts connections, reads who is at the other end, and gives each to an I/O arbiter's [`Hub`](crate::hub), in
-//! turn ([`entrance`]). It refuses what is beyond `max_clients`, and what comes when the process has no descriptors left; both are
-//! told why. It never reads from a client.
+//! turn ([`entrance`]). It refuses what is beyond `max_clients`, and what comes when the process has no descriptors
+//! left; both are told why. It never reads from a client.
 //!
-//! Waiting for sockets and time is in [`accept`] only. Bound of its mailbox: one message for each pause.
+//! Sockets and pauses are watched by the [event loop](crate::event_loop), which runs on this actor's thread and is open
+//! to handlers and embedding programs too. Bound of its mailbox: one message for each watch of its own, and one for
+//! the client that leaves during a pause.
 
 mod accept;
 pub(crate) mod bind;
@@ -13,9 +15,9 @@ pub(crate) mod entrance;
 mod reserve;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use actix::fut::WrapFuture;
@@ -23,11 +25,11 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use postroom_protocol::{Address, Error, encode_announcement};
 use rustix::net::sockopt::{set_tcp_nodelay, socket_peercred};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use tokio::sync::Notify;
 
+use crate::event_loop::{Delivery, Driver, EventLoop, Events, HandleEvent, HandleId, Interval, TimerEvent, TimerId};
 use crate::peer::{Credentials, Transport};
 use crate::reader::Stream;
-use accept::Accepted;
+use accept::{Accepted, Accepting, Then};
 use bind::Bound;
 use entrance::Entrance;
 use reserve::Reserve;
@@ -35,12 +37,17 @@ use reserve::Reserve;
 /// How many newcomers are told at once that there are no descriptors.
 const TOLD_AT_ONCE: usize = 64;
 
-/// The actor that owns the listening sockets.
+/// The actor that owns the listening sockets and the event loop.
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// Sockets on which accepting has not begun.
     sockets: Vec<Bound>,
-    door: Rc<Door>,
+    accepting: BTreeMap<HandleId, Accepting>,
+    /// Sockets at which nothing is accepted for a while, by the timers that end that.
+    paused: BTreeMap<TimerId, HandleId>,
+    door: Door,
+    events: EventLoop,
+    driver: Option<Driver>,
 }
 
 /// A client has left while the listener waits for descriptors.
@@ -53,10 +60,47 @@ pub(crate) struct ClientLeft;
 #[rtype(result = "()")]
 pub(crate) struct Close;
 
+/// The service has stopped: the event loop ends too.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct End;
+
 impl Listener {
-    pub(crate) fn new(sockets: Vec<Bound>, entrance: Arc<Entrance>) -> Self {
-        let door = Door { entrance, reserve: RefCell::new(Reserve::new()), left: Notify::new() };
-        Self { sockets, door: Rc::new(door) }
+    pub(crate) fn new(sockets: Vec<Bound>, entrance: Arc<Entrance>, (events, driver): (EventLoop, Driver)) -> Self {
+        let door = Door { entrance, reserve: RefCell::new(Reserve::new()) };
+        let (accepting, paused) = Default::default();
+        Self { sockets, accepting, paused, door, events, driver: Some(driver) }
+    }
+
+    /// Accepts what is there, and pauses where there are no descriptors.
+    fn accept(&mut self, socket: HandleId, ctx: &Context<Self>) {
+        let Some(accepting) = self.accepting.get_mut(&socket) else { return };
+        let Then::Pause(pause) = accepting.turn(&self.door) else { return };
+        let timer = self.events.add_timeout_recipient(Interval::Every(pause), ctx.address().recipient());
+        match timer {
+            Ok(timer) => {
+                self.paused.insert(timer, socket);
+                self.watch(socket, Events::NONE);
+            }
+            // Without a pause it would be tried again at once, for as long as there are no descriptors.
+            Err(error) => log::error!("cannot pause at {}: {error}", accepting.bound.address),
+        }
+    }
+
+    /// A pause is over.
+    fn resume(&mut self, timer: TimerId) {
+        if let Some(socket) = self.paused.remove(&timer) {
+            // It is there: it was added for this pause, and is removed here only.
+            let _ = self.events.remove_timeout(timer);
+            self.watch(socket, Events::READABLE);
+        }
+    }
+
+    fn watch(&self, socket: HandleId, events: Events) {
+        if let (Err(error), Some(accepting)) = (self.events.update_handle(socket, events), self.accepting.get(&socket))
+        {
+            log::error!("cannot watch {}: {error}; nothing more is accepted there", accepting.bound.address);
+        }
     }
 }
 
@@ -66,7 +110,22 @@ impl Actor for Listener {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.door.entrance.census().set_listener(ctx.address());
         for bound in std::mem::take(&mut self.sockets) {
-            ctx.spawn(accept::accept(bound, self.door.clone()).into_actor(self));
+            let recipient = ctx.address().recipient();
+            match self.events.add_handle_recipient(bound.fd.as_raw_fd(), Events::READABLE, recipient) {
+                Ok(socket) => {
+                    self.accepting.insert(socket, Accepting::new(bound));
+                }
+                Err(error) => log::error!("cannot watch {}: {error}; nothing is accepted there", bound.address),
+            }
+        }
+        if let Some(mut driver) = self.driver.take() {
+            // The driver ends, and with it the loop, when this actor does.
+            let drive = async move {
+                if let Err(error) = driver.drive().await {
+                    log::error!("the event loop has failed, nothing more is accepted: {error}");
+                }
+            };
+            ctx.spawn(drive.into_actor(self));
         }
     }
 }
@@ -75,15 +134,47 @@ impl Handler<ClientLeft> for Listener {
     type Result = ();
 
     fn handle(&mut self, _: ClientLeft, _: &mut Self::Context) {
-        self.door.left.notify_waiters();
+        let paused: Vec<TimerId> = self.paused.keys().copied().collect();
+        paused.into_iter().for_each(|timer| self.resume(timer));
+    }
+}
+
+impl Handler<Delivery<HandleEvent>> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, ready: Delivery<HandleEvent>, ctx: &mut Self::Context) {
+        self.accept(ready.id, ctx);
+    }
+}
+
+impl Handler<Delivery<TimerEvent>> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, expired: Delivery<TimerEvent>, _: &mut Self::Context) {
+        self.resume(expired.id);
     }
 }
 
 impl Handler<Close> for Listener {
     type Result = ();
 
-    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
-        // Ends the futures that accept, and with them the sockets and their files.
+    fn handle(&mut self, _: Close, _: &mut Self::Context) {
+        for (timer, _) in std::mem::take(&mut self.paused) {
+            let _ = self.events.remove_timeout(timer);
+        }
+        for (socket, Accepting { bound, .. }) in std::mem::take(&mut self.accepting) {
+            let _ = self.events.remove_handle(socket);
+            // The socket is closed before its file is removed.
+            drop(bound.fd);
+            drop(bound.file);
+        }
+    }
+}
+
+impl Handler<End> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, _: End, ctx: &mut Self::Context) {
         ctx.stop();
     }
 }
@@ -93,7 +184,6 @@ impl Handler<Close> for Listener {
 struct Door {
     entrance: Arc<Entrance>,
     reserve: RefCell<Reserve>,
-    left: Notify,
 }
 
 impl Accepted for Door {
@@ -119,10 +209,6 @@ impl Accepted for Door {
             std::iter::from_fn(accept).take(TOLD_AT_ONCE).map(turn_away).count()
         });
         log::warn!("cannot accept at {at}: {error}; {told} newcomers were told");
-    }
-
-    fn client_left(&self) -> &Notify {
-        &self.left
     }
 }
 

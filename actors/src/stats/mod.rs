@@ -9,7 +9,7 @@ pub(crate) mod buckets;
 pub(crate) mod outcome;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,14 +22,16 @@ use buckets::upper_bound;
 
 /// Where statistics come from. Clones are the same source.
 ///
-/// It is made before the service, so that programs can hold it, and has something to tell when the service has started.
+/// It is made before the service, so that programs can hold it, and has something to tell from when the service has
+/// started until its handle is dropped. It does not keep anything of the service alive: programs are part of it.
 #[derive(Clone, Debug, Default)]
-pub struct Source(Arc<OnceLock<Parts>>);
+pub struct Source(Arc<OnceLock<Weak<Parts>>>);
 
+/// What is counted, by whom.
 #[derive(Debug)]
-struct Parts {
-    handover: Arc<Handover>,
-    census: Arc<Census>,
+pub(crate) struct Parts {
+    pub(crate) handover: Arc<Handover>,
+    pub(crate) census: Arc<Census>,
 }
 
 /// The numbers of a service.
@@ -149,19 +151,19 @@ pub struct Times {
 }
 
 impl Source {
-    /// The numbers now; `None` before the service has started.
+    /// The numbers now; `None` before the service has started, and when its handle is gone.
     pub fn read(&self) -> Option<Stats> {
-        self.0.get().map(Parts::read)
+        self.0.get().and_then(Weak::upgrade).map(|parts| parts.read())
     }
 
-    pub(crate) fn set(&self, handover: Arc<Handover>, census: Arc<Census>) {
+    pub(crate) fn set(&self, parts: &Arc<Parts>) {
         // A source belongs to one service.
-        let _ = self.0.set(Parts { handover, census });
+        let _ = self.0.set(Arc::downgrade(parts));
     }
 }
 
 impl Parts {
-    fn read(&self) -> Stats {
+    pub(crate) fn read(&self) -> Stats {
         let hubs = self.handover.hubs();
         let blocks = || (0..hubs.len()).map(|hub| hubs.block(hub));
         let mut procedures = Vec::new();
