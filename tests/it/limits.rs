@@ -1,6 +1,9 @@
 //! What happens at each limit: a client's own limits hold it without an error, the others answer and name themselves.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postroom_protocol::keepalive;
@@ -388,4 +391,78 @@ fn one_client_with_many_calls_does_not_hold_up_an_inline_call_of_another() {
     sender.join().unwrap();
     receiver.join().unwrap();
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+/// A client's sender in a thread of its own, and how many calls it has written.
+fn sender(
+    client: &Client,
+    calls: u32,
+    make: impl Fn(u32) -> Vec<u8> + Send + 'static,
+) -> (JoinHandle<()>, Arc<AtomicU32>) {
+    let mut writer = client.writer();
+    let written = Arc::new(AtomicU32::new(0));
+    let count = written.clone();
+    let sender = std::thread::spawn(move || {
+        for serial in 0..calls {
+            if writer.try_send(&make(serial)).is_err() {
+                return;
+            }
+            count.store(serial + 1, Relaxed);
+        }
+    });
+    (sender, written)
+}
+
+/// Waits until nothing more is written.
+fn stalls(written: &[Arc<AtomicU32>]) {
+    let now = || written.iter().map(|count| count.load(Relaxed)).collect::<Vec<_>>();
+    let mut before = now();
+    let mut unchanged = 0;
+    eventually("the senders are held", || {
+        let now = now();
+        unchanged = if now == before { unchanged + 1 } else { 0 };
+        before = now;
+        unchanged == 40
+    });
+}
+
+#[test]
+fn a_client_that_writes_ten_thousand_calls_before_it_reads_a_reply_is_served_completely() {
+    let service = TestService::start();
+    for procedure in [echo::ECHO, echo::QUICK, echo::MIRROR] {
+        let mut client = service.client();
+        let (sender, written) =
+            sender(&client, 10_000, move |serial| call(ECHO, procedure, serial, &parcel(serial.into(), b"x")));
+        stalls(&[written]);
+        let mut seen = vec![false; 10_000];
+        for _ in 0..10_000 {
+            let reply = client.packet();
+            assert_eq!(reply.value()["id"], reply.header.serial.into());
+            assert!(!std::mem::replace(&mut seen[reply.header.serial as usize], true));
+        }
+        sender.join().unwrap();
+        client.is_usable();
+    }
+}
+
+#[test]
+fn four_clients_that_never_read_cost_less_than_48_mib_together() {
+    let service = Binary::serve("");
+    let mut other = service.client();
+    other.is_usable();
+    let before = service.usage().resident_kib();
+    let clients: Vec<Client> = (0..4).map(|_| service.client()).collect();
+    let mut held = Vec::new();
+    for (client, procedure) in clients.iter().zip([echo::ECHO, echo::QUICK, echo::MIRROR, echo::ECHO]) {
+        // 80 MB each.
+        held.push(sender(client, 2000, move |serial| call(ECHO, procedure, serial, &parcel(0, &[1; 40_000]))));
+    }
+    stalls(&held.iter().map(|(_, written)| written.clone()).collect::<Vec<_>>());
+    assert!(held.iter().all(|(sender, _)| !sender.is_finished()));
+    let grown = service.usage().resident_kib().saturating_sub(before);
+    println!("4 clients that never read: {grown} KiB");
+    assert!(grown < 48 * 1024, "{grown} KiB");
+    other.is_usable();
+    drop(service);
+    held.into_iter().for_each(|(sender, _)| sender.join().unwrap());
 }
