@@ -74,9 +74,9 @@ pub mod cli;
 
 pub use config::Config;
 pub use postroom_actors::{
-    Address, BindError, Call, CallId, Class, Code, Credentials, Error, Handlers, Limits, Outcome, Peer, Procedure,
-    Program, ProgramErrors, Report, Schemas, StartError, Stopper, Transport, UnixAccess, call, event_loop, limits,
-    stats,
+    Address, BindError, Call, CallId, Class, Code, Credentials, Error, Handlers, Health, LimitErrors, Limits, Outcome,
+    Peer, Procedure, Program, ProgramErrors, Reason, Report, Schemas, StartError, Stopper, Transport, UnixAccess,
+    Workers, call, event_loop, limits, stats,
 };
 pub use postroom_client as client;
 pub use running::Running;

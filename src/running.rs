@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postroom_actors::event_loop::EventLoop;
 use postroom_actors::local::Local;
 use postroom_actors::stats::Stats;
-use postroom_actors::{Address, Report, Stopper};
+use postroom_actors::{Address, Health, LimitErrors, Report, Stopper, Workers};
 use postroom_client::{Connector, Duplex, LocalService};
 
 /// A service that runs on threads of its own.
@@ -47,6 +47,29 @@ impl Running {
     /// The numbers of the service, those of each procedure as they were at one moment.
     pub fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    /// How many workers there are to be.
+    pub fn workers(&self) -> Workers {
+        self.0.workers()
+    }
+
+    /// Changes how many workers there are to be, all values or none.
+    ///
+    /// When it returns, new workers were started, and those that are too many told to leave: idle ones do at once,
+    /// those at work when their calls are done. Not to be called from a callback of the service's event loop, whose
+    /// thread does the work.
+    ///
+    /// # Errors
+    ///
+    /// When a value is out of its range, or `min_workers` is more than `max_workers`; nothing has changed then.
+    pub fn resize(&self, workers: Workers) -> Result<(), LimitErrors> {
+        self.0.resize(workers)
+    }
+
+    /// Whether all is in order, and else what is not and when it is tried again.
+    pub fn health(&self) -> Health {
+        self.0.health()
     }
 
     /// A handle to stop it from elsewhere.

@@ -97,15 +97,16 @@ impl Service {
     /// When a program contradicts another, when it cannot listen at an address, when a thread cannot be started.
     pub fn start(self) -> std::result::Result<Running, StartError> {
         let Self { config, mut programs, name, version, .. } = self;
+        let limits = config.limits.settled()?;
         if config.demo {
             programs.push(builtin::echo::program());
         }
         let stats = stats::Source::default();
-        let directory = builtin::directory::Info::new(name, version, &config.limits, &programs, stats.clone());
+        let directory = builtin::directory::Info::new(name, version, &limits, &programs, stats.clone());
         programs.push(builtin::directory::program(Arc::new(directory)));
         programs.push(builtin::keepalive());
         let running = postroom_actors::Running::start(Parts {
-            limits: config.limits,
+            limits,
             addresses: config.listen,
             unix_access: UnixAccess { mode: config.unix_sock_perms, group: config.unix_sock_group },
             programs,

@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll, Waker};
+use std::time::Instant;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Context};
@@ -34,6 +35,7 @@ use crate::program::handler::{Answer, AsyncReply, Request, Run, panic_text};
 use crate::program::registry::Registry;
 use crate::stage::{Share, View};
 use crate::stats::outcome::Verdict;
+use crate::supervisor::watch::Blocked;
 
 /// Where a desk's jobs come from and its replies go.
 pub(crate) trait Feed {
@@ -119,12 +121,7 @@ impl Desk {
             Some(OnItsWay { job, is_first: false }) => return self.call(job, false),
             Some(OnItsWay { job, is_first: true }) => {
                 // Its handler was started for it and ended before it took it: `started` panicked or stopped.
-                let incident = incident::next();
-                let name = &self.registry.procedure(job.entry).name;
-                call::within(job.ticket.call_id(), job.trace.as_ref(), || {
-                    log::error!("the handler of {name} ended while it started; incident {incident}");
-                });
-                self.fail(&job.ticket, incident);
+                self.ended_early(&job);
                 self.feed.pop()
             }
             None => self.feed.pop(),
@@ -156,10 +153,22 @@ impl Desk {
             let seated = self.seats.borrow()[group].clone().filter(|seat| !seat.vacant.get());
             let seat = match seated {
                 Some(seat) => Ok(seat),
-                None => {
-                    is_first = true;
-                    self.registry.groups[group].seat(self.clone(), group)
-                }
+                None => match self.registry.watch.may_start(group, Instant::now()) {
+                    Ok(()) => {
+                        is_first = true;
+                        self.registry.groups[group].seat(self.clone(), group)
+                    }
+                    Err(Blocked { incident, retry_after }) => {
+                        // At most 10 s.
+                        let ms = retry_after.as_millis().max(1) as u32;
+                        self.refuse(&job.ticket, &Error::internal(incident).with_retry_after_ms(ms));
+                        match self.feed.pop() {
+                            Some(next) => (job, is_first) = (next, false),
+                            None => return,
+                        }
+                        continue;
+                    }
+                },
             };
             match seat {
                 Ok(seat) => {
@@ -174,6 +183,7 @@ impl Desk {
                     call::within(job.ticket.call_id(), job.trace.as_ref(), || {
                         log::error!("the factory of handler {name} panicked: {panic}; incident {incident}");
                     });
+                    self.did_not_start(group, "its factory panicked", &incident);
                     self.fail(&job.ticket, incident);
                     match self.feed.pop() {
                         Some(next) => (job, is_first) = (next, false),
@@ -182,6 +192,35 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// A handler ended before it took the job that it was started for: it panicked or stopped in `started`.
+    fn ended_early(&self, job: &Job) {
+        let incident = incident::next();
+        let name = &self.registry.procedure(job.entry).name;
+        call::within(job.ticket.call_id(), job.trace.as_ref(), || {
+            log::error!("the handler of {name} ended while it started; incident {incident}");
+        });
+        self.did_not_start(self.group(job), "it ended while it started", &incident);
+        self.fail(&job.ticket, incident);
+    }
+
+    /// A handler failed while it was made or started: its budget is charged.
+    fn did_not_start(&self, group: usize, what: &str, incident: &str) {
+        let name = self.registry.groups[group].type_name();
+        self.registry.watch.will_restart();
+        self.registry.watch.handler_failed(group, name, what, incident, Instant::now());
+    }
+
+    /// The arbiter ends. Returns the job that was on its way to a handler; one that its handler was started for has
+    /// cost that, and is answered here.
+    pub(crate) fn abandon(&self) -> Option<Job> {
+        let OnItsWay { job, is_first } = self.current.borrow_mut().take()?;
+        if is_first {
+            self.ended_early(&job);
+            return None;
+        }
+        Some(job)
     }
 
     fn group(&self, job: &Job) -> usize {
@@ -194,13 +233,17 @@ impl Desk {
 
     /// Answers a call whose handler failed it.
     fn fail(&self, ticket: &Ticket, incident: String) {
+        self.refuse(ticket, &Error::internal(incident));
+    }
+
+    fn refuse(&self, ticket: &Ticket, error: &Error) {
         let mut packet = Vec::new();
-        let error = Error::internal(incident);
-        postroom_protocol::encode_reply_error(&ticket.header(), &error, &mut packet);
-        self.feed.answer(ticket, Verdict::of(&error), &mut packet);
+        postroom_protocol::encode_reply_error(&ticket.header(), error, &mut packet);
+        self.feed.answer(ticket, Verdict::of(error), &mut packet);
     }
 
     fn panicked(&self, ticket: &Ticket, entry: u32, trace: Option<&Arc<str>>, panic: &(dyn std::any::Any + Send)) {
+        self.registry.watch.will_restart();
         let incident = incident::next();
         let name = &self.registry.procedure(entry).name;
         let text = panic_text(panic);
@@ -226,13 +269,15 @@ pub(crate) struct Resident<A: Actor<Context = Context<A>>> {
     desk: Rc<Desk>,
     seat: Rc<Seat>,
     group: usize,
+    /// Whether the handler was seen to have started.
+    has_started: bool,
     /// The reply being built; its allocation is kept from call to call.
     packet: Vec<u8>,
 }
 
 impl<A: Actor<Context = Context<A>>> Resident<A> {
     pub(crate) fn new(runs: Arc<[Run<A>]>, desk: Rc<Desk>, seat: Rc<Seat>, group: usize) -> Self {
-        Self { runs, desk, seat, group, packet: Vec::new() }
+        Self { runs, desk, seat, group, has_started: false, packet: Vec::new() }
     }
 
     /// Runs one job. `Err` when the handler panicked; the call is then answered.
@@ -299,6 +344,9 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
                 // future is dropped, and the desk learns of it there.
                 task.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if !std::mem::replace(&mut this.has_started, true) {
+                this.desk.registry.watch.handler_started(this.group);
             }
             let Some(job) = this.desk.next(this.group) else { return Poll::Pending };
             if this.run(actor, ctx, job).is_err() {

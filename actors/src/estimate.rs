@@ -13,6 +13,12 @@ pub(crate) const QUANTUM: Duration = Duration::from_micros(50);
 /// [`QUANTUM`] in nanoseconds.
 pub(crate) const QUANTUM_NS: u64 = QUANTUM.as_nanos() as u64;
 
+/// A call that would wait longer than this is a reason for another worker.
+pub(crate) const MAX_WAIT: Duration = Duration::from_millis(1);
+
+/// [`MAX_WAIT`] in nanoseconds: also what a call of a procedure counts that was never measured.
+pub(crate) const MAX_WAIT_NS: u64 = MAX_WAIT.as_nanos() as u64;
+
 /// The measured time of one procedure in nanoseconds. Before the first measurement it counts as slow.
 #[derive(Debug)]
 pub(crate) struct Estimate(AtomicU64);
@@ -26,10 +32,10 @@ impl Default for Estimate {
 const UNKNOWN: u64 = u64::MAX;
 
 impl Estimate {
-    /// The expected time of a call in nanoseconds; more than [`QUANTUM_NS`] when nothing is known.
+    /// The expected time of a call in nanoseconds; [`MAX_WAIT_NS`] when nothing is known.
     pub(crate) fn get(&self) -> u64 {
         match self.0.load(Ordering::Relaxed) {
-            UNKNOWN => QUANTUM_NS + 1,
+            UNKNOWN => MAX_WAIT_NS,
             known => known,
         }
     }

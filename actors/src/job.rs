@@ -124,6 +124,13 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Whether somebody still waits for it.
+    pub(crate) fn is_wanted(&self, hubs: &Hubs) -> bool {
+        hubs.stages(self.ticket.hub).is_wanted(self.ticket.call)
+    }
+}
+
 impl Drop for Basket {
     fn drop(&mut self) {
         // Its receiver has ended, which happens when the service stops; the clients may still be there.

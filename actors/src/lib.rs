@@ -13,6 +13,7 @@
 //! - `reader`: the actor of one client: bytes to calls, replies to bytes.
 //! - `pool`: hands calls to workers, and holds those that have to wait.
 //! - `worker`: the actors that run handlers, each on a thread of its own.
+//! - `supervisor`: starts and replaces workers, and watches over handlers that fail while they start.
 //! - `desk`: where handler actors sit on such a thread, and get their calls.
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
 //! - `job`, `reply`: what travels there and back. `stage`: whether a call still waits, runs, or was ended.
@@ -27,6 +28,7 @@ mod hub;
 mod listener;
 mod pool;
 mod reader;
+mod supervisor;
 mod worker;
 
 mod desk;
@@ -35,6 +37,7 @@ mod incident;
 mod job;
 mod reply;
 mod stage;
+mod sync;
 mod timer;
 mod watch;
 
@@ -47,10 +50,11 @@ pub mod program;
 pub mod stats;
 
 pub use call::{Call, CallId};
-pub use limits::Limits;
+pub use limits::{LimitErrors, Limits, Workers};
 pub use listener::bind::{BindError, UnixAccess};
 pub use peer::{Credentials, Peer, Transport};
 pub use postroom_protocol::{Address, Code, Error};
 pub use program::registry::ProgramErrors;
 pub use program::{Class, Handlers, Outcome, Procedure, Program, Schemas};
 pub use server::{Parts, Report, Running, StartError, Stopper};
+pub use supervisor::health::{Health, Reason};

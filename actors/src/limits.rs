@@ -171,7 +171,13 @@ table! {
     max_pending_bytes: u64 = 256 * MIB, Bytes, (1024, 1024 * 1024 * MIB), Answer,
         "The same in bytes of packets.";
     min_workers: usize = cores(), Count, (1, 1024), Wait,
-        "Workers for blocking procedures, each on a thread of its own. When all are busy, calls wait.";
+        "Workers for blocking procedures that are always there, each on a thread of its own.";
+    max_workers: usize = (4 * cores()).clamp(8, 1024), Count, (1, 1024), Wait,
+        "Workers for blocking procedures at most. The pool grows when a call waits, or is expected to wait, more than 1 ms. When all are busy, calls wait.";
+    prio_workers: usize = 2, Count, (0, 256), Wait,
+        "Workers that take only blocking calls of priority procedures, so that these get through when all others are stuck.";
+    worker_idle_timeout: Duration = Duration::from_secs(60), Duration, (1, YEAR_MS), Wait,
+        "Time after which a worker beyond `min_workers` that has had nothing to do leaves.";
     async_workers: usize = 1, Count, (1, 256), Wait,
         "Threads for async procedures.";
     max_async_calls: usize = 1024, Count, (1, 1_000_000), Wait,
@@ -209,6 +215,75 @@ impl Limits {
             .collect();
         if faults.is_empty() { Ok(()) } else { Err(LimitErrors(faults)) }
     }
+
+    /// The limits as a service uses them: checked, and with what was left alone fitted to what was set.
+    ///
+    /// A default never makes a value invalid that the user set: of `min_workers` and `max_workers` the one that was
+    /// left alone follows the other. A value that equals its default counts as left alone.
+    ///
+    /// # Errors
+    ///
+    /// All values that are out of range or contradict each other, with what is allowed.
+    pub fn settled(&self) -> Result<Self, LimitErrors> {
+        self.check()?;
+        let mut settled = self.clone();
+        if self.min_workers > self.max_workers {
+            let default = Self::default();
+            if self.max_workers == default.max_workers {
+                settled.max_workers = self.min_workers;
+            } else if self.min_workers == default.min_workers {
+                settled.min_workers = self.max_workers;
+            }
+        }
+        settled.workers().check()?;
+        Ok(settled)
+    }
+
+    /// How many workers there are to be.
+    pub fn workers(&self) -> Workers {
+        Workers {
+            min_workers: self.min_workers,
+            max_workers: self.max_workers,
+            prio_workers: self.prio_workers,
+            async_workers: self.async_workers,
+            worker_idle_timeout: self.worker_idle_timeout,
+        }
+    }
+}
+
+/// How many workers a service has: the limits that can be changed while it runs, see
+/// [`Running::resize`](crate::Running::resize).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// Workers for blocking procedures that are always there.
+    pub min_workers: usize,
+    /// Workers for blocking procedures at most.
+    pub max_workers: usize,
+    /// Workers that take only priority calls.
+    pub prio_workers: usize,
+    /// Threads for async procedures.
+    pub async_workers: usize,
+    /// Time after which an idle worker beyond `min_workers` leaves.
+    pub worker_idle_timeout: Duration,
+}
+
+impl Workers {
+    /// Checks each value against the range of its row, and `min_workers` against `max_workers`.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, with what is allowed.
+    pub fn check(&self) -> Result<(), LimitErrors> {
+        let Self { min_workers, max_workers, prio_workers, async_workers, worker_idle_timeout } = *self;
+        let limits =
+            Limits { min_workers, max_workers, prio_workers, async_workers, worker_idle_timeout, ..Limits::default() };
+        limits.check()?;
+        if min_workers > max_workers {
+            let fault = format!("min_workers = {min_workers}: allowed is 1 to max_workers = {max_workers}");
+            return Err(LimitErrors(vec![fault]));
+        }
+        Ok(())
+    }
 }
 
 /// Which limits are out of range; each line is one.
@@ -228,7 +303,7 @@ pub fn row(key: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.key == key)
 }
 
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
@@ -255,6 +330,23 @@ mod tests {
             assert_eq!(row.set(&mut limits, row.range.1 + 1), Err(row.range.0..=row.range.1));
             assert_eq!(limits, before);
         }
+    }
+
+    fn settled(min_workers: usize, max_workers: usize) -> Result<(usize, usize), String> {
+        let limits = Limits { min_workers, max_workers, ..Limits::default() };
+        limits.settled().map(|limits| (limits.min_workers, limits.max_workers)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_default_follows_the_value_that_was_set_and_contradictions_are_told() {
+        let default = Limits::default();
+        let above = default.max_workers + 50;
+        assert_eq!(settled(above, default.max_workers), Ok((above, above)));
+        assert_eq!(settled(default.min_workers, 1), Ok((default.min_workers.min(1), 1)));
+        assert_eq!(settled(default.min_workers, default.max_workers), Ok((default.min_workers, default.max_workers)));
+        let error = settled(1000, 999).unwrap_err();
+        assert_eq!(error, "min_workers = 1000: allowed is 1 to max_workers = 999");
+        assert!(settled(1, 0).unwrap_err().contains("max_workers = 0: allowed is 1 to 1024"));
     }
 
     #[test]

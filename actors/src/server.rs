@@ -1,9 +1,10 @@
 //! The assembly: starts the actors of a service, each on its arbiter, and stops and joins them.
 //!
 //! ```text
-//! control thread  System, listener, event loop
+//! control thread  System, listener, event loop, supervisor
 //! io 0 … n        a hub each, with its readers and inline handlers; on the first also the pool actor
 //! worker 0 … n    a worker each, with its handlers
+//! priority 0 … n  a worker each, that takes priority calls only
 //! async 0 … n     an async worker each, with its handlers
 //! ```
 //!
@@ -17,13 +18,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Message};
-use actix_rt::{Arbiter, System};
+use actix_rt::System;
 use postroom_protocol::Address;
 use tokio::sync::mpsc;
 
 use crate::event_loop::{Driver, EventLoop};
 use crate::hub::{Cut, Drain, Finish, Hub, Hubs};
-use crate::limits::{LimitErrors, Limits};
+use crate::limits::{LimitErrors, Limits, Workers};
 use crate::listener::bind::{self, BindError, Bound, UnixAccess};
 use crate::listener::census::Census;
 use crate::listener::entrance::Entrance;
@@ -34,15 +35,13 @@ use crate::pool::handover::Handover;
 use crate::program::Program;
 use crate::program::registry::{ProgramErrors, Registry};
 use crate::stats::{self, Stats};
+use crate::supervisor::health::Health;
+use crate::supervisor::thread::{Thread, join};
+use crate::supervisor::{Controls, Dismiss, Open, Supervisor};
 use crate::timer;
-use crate::worker::Worker;
-use crate::worker::asynchronous::AsyncWorker;
 
 /// How long clients may take, once their last call is answered, to read that and to end their connection.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long the threads of handlers that do not return are waited for, when everything else has ended.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a service is made of.
 #[derive(Debug, Default)]
@@ -139,6 +138,7 @@ pub struct Running {
     local: Local,
     events: EventLoop,
     stats: Arc<stats::Parts>,
+    controls: Arc<Controls>,
     stopper: Stopper,
     control: Option<JoinHandle<Report>>,
 }
@@ -163,8 +163,10 @@ impl Running {
     /// See [`StartError`]; nothing is left running then.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { limits, addresses, unix_access, programs, stats } = parts;
-        limits.check()?;
+        let limits = limits.settled()?;
         let registry = Arc::new(Registry::new(programs)?);
+        let controls = Controls::new(limits.workers(), registry.watch.clone());
+        let shared = controls.clone();
         if let Some(descriptors) = listener::raise_descriptor_limit() {
             log::debug!("up to {descriptors} descriptors");
         }
@@ -187,7 +189,7 @@ impl Running {
                 System::new().block_on(control(
                     registry,
                     limits,
-                    (hubs, entrance),
+                    (hubs, entrance, shared),
                     (sockets, stats),
                     (events, driver),
                     started,
@@ -202,7 +204,7 @@ impl Running {
         match started {
             Ok(stats) => {
                 let (events, stopper, control) = (shared_events, Stopper(stop), Some(control));
-                Ok(Self { addresses, local, events, stats, stopper, control })
+                Ok(Self { addresses, local, events, stats, controls, stopper, control })
             }
             Err(error) => {
                 // It has ended, or is about to.
@@ -231,6 +233,29 @@ impl Running {
     /// The numbers of the service.
     pub fn stats(&self) -> Stats {
         self.stats.read()
+    }
+
+    /// How many workers there are to be.
+    pub fn workers(&self) -> Workers {
+        self.controls.wanted()
+    }
+
+    /// Changes how many workers there are to be, all values or none.
+    ///
+    /// When it returns, new workers were started, and those that are too many told to leave: idle ones do at once,
+    /// those at work when their calls are done. Not to be called from a callback of the service's event loop, whose
+    /// thread does the work.
+    ///
+    /// # Errors
+    ///
+    /// When a value is out of its range, or `min_workers` is more than `max_workers`; nothing has changed then.
+    pub fn resize(&self, workers: Workers) -> Result<(), LimitErrors> {
+        self.controls.resize(workers)
+    }
+
+    /// Whether all is in order, and else what is not and when it is tried again.
+    pub fn health(&self) -> Health {
+        self.controls.watch().health()
     }
 
     /// A handle to stop it from elsewhere.
@@ -266,98 +291,19 @@ impl Drop for Running {
     }
 }
 
-/// An arbiter, and how to tell that its thread has ended.
-struct Thread {
-    name: String,
-    arbiter: Arbiter,
-    /// Closed when the arbiter's loop has ended.
-    ended: std_mpsc::Receiver<()>,
-}
-
-impl Thread {
-    fn start(name: String) -> Result<Self, StartError> {
-        let failed = |cause| StartError::Thread { name: name.clone(), cause };
-        let arbiter = Arbiter::try_new().map_err(failed)?;
-        let (alive, ended) = std_mpsc::sync_channel(0);
-        let thread_name = format!("postroom {name}");
-        arbiter.spawn(async move {
-            if let Ok(name) = std::ffi::CString::new(thread_name) {
-                // Only for those who look at the threads from outside.
-                let _ = rustix::thread::set_name(&name);
-            }
-            // Dropped with the arbiter's loop.
-            let _alive = alive;
-            std::future::pending::<()>().await;
-        });
-        Ok(Self { name, arbiter, ended })
-    }
-
-    /// Joins the thread if it ends before the deadline; else returns its name.
-    fn join(self, deadline: Instant) -> Option<String> {
-        self.arbiter.stop();
-        match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Err(std_mpsc::RecvTimeoutError::Disconnected) | Ok(()) => {
-                // What a handler panicked with at the end was logged; there is nothing more to learn from it.
-                let _ = self.arbiter.join();
-                None
-            }
-            Err(std_mpsc::RecvTimeoutError::Timeout) => Some(self.name),
-        }
-    }
-}
-
-/// The threads of a service, in the order in which they are stopped.
-struct Threads {
-    io: Vec<Thread>,
-    workers: Vec<Thread>,
-    asynchronous: Vec<Thread>,
-}
-
-impl Threads {
-    fn start(limits: &Limits) -> Result<Self, StartError> {
-        let start = |name: &str, count: usize| -> Result<Vec<Thread>, StartError> {
-            let mut threads = Vec::new();
-            for number in 0..count {
-                match Thread::start(format!("{name} {number}")) {
-                    Ok(thread) => threads.push(thread),
-                    Err(error) => {
-                        join(threads);
-                        return Err(error);
-                    }
-                }
-            }
-            Ok(threads)
-        };
-        let io = start("io", limits.io_arbiters)?;
-        let workers = match start("worker", limits.min_workers) {
-            Ok(workers) => workers,
+/// Starts the threads of the I/O arbiters.
+fn start_io(count: usize) -> Result<Vec<Thread>, StartError> {
+    let mut threads = Vec::new();
+    for number in 0..count {
+        match Thread::start(format!("io {number}")) {
+            Ok(thread) => threads.push(thread),
             Err(error) => {
-                join(io);
+                join(threads);
                 return Err(error);
             }
-        };
-        match start("async", limits.async_workers) {
-            Ok(asynchronous) => Ok(Self { io, workers, asynchronous }),
-            Err(error) => {
-                join(io);
-                join(workers);
-                Err(error)
-            }
         }
     }
-
-    fn join(self) -> Vec<String> {
-        join(self.io.into_iter().chain(self.asynchronous).chain(self.workers).collect())
-    }
-}
-
-/// Stops and joins threads. Returns the names of those that did not end.
-fn join(threads: Vec<Thread>) -> Vec<String> {
-    let deadline = Instant::now() + JOIN_TIMEOUT;
-    threads.iter().for_each(|thread| {
-        thread.arbiter.stop();
-    });
-    threads.into_iter().filter_map(|thread| thread.join(deadline)).collect()
+    Ok(threads)
 }
 
 /// Asks an actor whether it has started; the answer is the answer.
@@ -366,20 +312,13 @@ fn join(threads: Vec<Thread>) -> Vec<String> {
 pub(crate) struct Ready;
 
 /// Waits until the actors of all arbiters are there, so that no call can come before.
-async fn all_ready(
-    workers: &[Addr<Worker>],
-    async_workers: &[Addr<AsyncWorker>],
-    hubs: &[Addr<Hub>],
-) -> Result<(), StartError> {
+async fn all_ready(supervisor: &Addr<Supervisor>, hubs: &[Addr<Hub>]) -> Result<(), StartError> {
     let failed = |name: &str| {
         let cause = io::Error::other("its actor ended while it started");
         StartError::Thread { name: name.to_owned(), cause }
     };
-    for worker in workers {
+    for worker in supervisor.send(Open).await.map_err(|_| failed("control"))?? {
         worker.send(Ready).await.map_err(|_| failed("worker"))?;
-    }
-    for worker in async_workers {
-        worker.send(Ready).await.map_err(|_| failed("async"))?;
     }
     for hub in hubs {
         hub.send(Ready).await.map_err(|_| failed("io"))?;
@@ -394,17 +333,24 @@ async fn within(events: &EventLoop, time: Duration, drained: &mut mpsc::Receiver
     matches!(futures::future::select(drained, timeout).await, futures::future::Either::Left(_))
 }
 
+/// Joins all threads. Returns the names of those that did not end.
+async fn join_all(io: Vec<Thread>, supervisor: &Addr<Supervisor>) -> Vec<String> {
+    let workers = supervisor.send(Dismiss).await.map_or_else(|_| Vec::new(), |dismissed| dismissed.0);
+    // Joining blocks this thread; nothing else runs here any more.
+    join(io.into_iter().chain(workers).collect())
+}
+
 /// The control thread: starts everything, waits for the stop, stops everything.
 async fn control(
     registry: Arc<Registry>,
     limits: Limits,
-    (hubs, entrance): (Arc<Hubs>, Arc<Entrance>),
+    (hubs, entrance, controls): (Arc<Hubs>, Arc<Entrance>, Arc<Controls>),
     (sockets, stats): (Vec<Bound>, stats::Source),
     (events, driver): (EventLoop, Driver),
     started: std_mpsc::SyncSender<Result<Arc<stats::Parts>, StartError>>,
     mut stopped: mpsc::Receiver<()>,
 ) -> Report {
-    let threads = match Threads::start(&limits) {
+    let threads = match start_io(limits.io_arbiters) {
         Ok(threads) => threads,
         Err(error) => {
             let _ = started.send(Err(error));
@@ -413,40 +359,28 @@ async fn control(
     };
     let handover = Handover::new(registry, hubs, &limits, Instant::now());
     // Not on this thread, where callbacks of the event loop may take their time.
-    if let Some(io) = threads.io.first() {
+    if let Some(io) = threads.first() {
         let pool = handover.clone();
-        handover.pool_started(Pool::start_in_arbiter(&io.arbiter.handle(), move |_| Pool::new(pool)));
+        handover.pool_started(Pool::start_in_arbiter(&io.handle(), move |_| Pool::new(pool)));
     }
-    let max_packet = limits.max_packet;
-    let mut workers = Vec::new();
-    for (number, thread) in threads.workers.iter().enumerate() {
-        let handover = handover.clone();
-        let start = move |_: &mut _| Worker::new(number, handover, max_packet);
-        workers.push(Worker::start_in_arbiter(&thread.arbiter.handle(), start));
-    }
-    let mut async_workers = Vec::new();
-    for (number, thread) in threads.asynchronous.iter().enumerate() {
-        let handover = handover.clone();
-        let start = move |_: &mut _| AsyncWorker::new(number, handover, max_packet);
-        async_workers.push(AsyncWorker::start_in_arbiter(&thread.arbiter.handle(), start));
-    }
+    let supervisor = Supervisor::new(handover.clone(), controls.clone(), limits.max_packet).start();
     let mut hub_addresses = Vec::new();
-    for (number, thread) in threads.io.iter().enumerate() {
+    for (number, thread) in threads.iter().enumerate() {
         let handover = handover.clone();
         let limits = limits.clone();
-        let hub = Hub::start_in_arbiter(&thread.arbiter.handle(), move |_| {
+        let hub = Hub::start_in_arbiter(&thread.handle(), move |_| {
             // `io_arbiters` is at most 256.
             Hub::new(number as u16, handover, limits)
         });
         hub_addresses.push(hub);
     }
     // All of them are there before the first client is.
-    if let Err(error) = all_ready(&workers, &async_workers, &hub_addresses).await {
-        threads.join();
+    if let Err(error) = all_ready(&supervisor, &hub_addresses).await {
+        join_all(threads, &supervisor).await;
         let _ = started.send(Err(error));
         return Report::default();
     }
-    let parts = Arc::new(stats::Parts { handover, census: entrance.census().clone() });
+    let parts = Arc::new(stats::Parts { handover, census: entrance.census().clone(), controls });
     stats.set(&parts);
     let listener = Listener::new(sockets, entrance.clone(), (events.clone(), driver)).start();
     let _ = started.send(Ok(parts));
@@ -478,8 +412,7 @@ async fn control(
         }
     }
     let _ = listener.send(End).await;
-    // Joining blocks this thread; nothing else runs here any more.
-    report.abandoned_threads = threads.join();
+    report.abandoned_threads = join_all(threads, &supervisor).await;
     for thread in &report.abandoned_threads {
         log::warn!("the handler on thread {thread} did not return; it is abandoned");
     }

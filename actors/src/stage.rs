@@ -63,6 +63,19 @@ impl Stages {
         self.word(call).is_some_and(|stage| exchange(stage).is_ok())
     }
 
+    /// A thread gives back a call that it was about to run. False when it was ended meanwhile: then it must not run, and
+    /// its hub waits to hear that it is gone.
+    pub(crate) fn unbegin(&self, call: CallRef) -> bool {
+        let exchange = |stage: &AtomicU64| {
+            stage.compare_exchange(word(call, RUNNING), word(call, WAITING), Ordering::AcqRel, Ordering::Acquire)
+        };
+        self.word(call).is_some_and(|stage| match exchange(stage) {
+            Ok(_) => true,
+            // It had not begun.
+            Err(there) => there == word(call, WAITING),
+        })
+    }
+
     /// The hub ends a call that has not been answered.
     pub(crate) fn end(&self, call: CallRef) -> Was {
         let before = self.word(call).map_or(0, |stage| stage.swap(word(call, ENDED), Ordering::AcqRel));

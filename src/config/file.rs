@@ -54,6 +54,11 @@ pub fn parse(name: &str, text: &str) -> Result<Config, FileErrors> {
             faults.push(format!("{name}:{}: {fault}", line_of(text, key.span().start)));
         }
     }
+    if faults.is_empty()
+        && let Err(contradictions) = config.limits.settled()
+    {
+        faults.extend(contradictions.to_string().lines().map(|fault| format!("{name}: {fault}")));
+    }
     if faults.is_empty() { Ok(config) } else { Err(FileErrors(faults)) }
 }
 

@@ -6,7 +6,7 @@ use crate::support::*;
 
 /// A service that may have 64 descriptors, and the clients that have taken all of them.
 fn exhausted() -> (Binary, Vec<Client>) {
-    let service = Binary::serve_with_descriptors(64, "io_arbiters = 2\nmin_workers = 2\n");
+    let service = Binary::serve_with_descriptors(64, "io_arbiters = 2\nmin_workers = 2\nprio_workers = 0\n");
     let mut clients = Vec::new();
     loop {
         let mut client = service.client();

@@ -461,3 +461,23 @@ fn when_the_service_stops_what_is_left_at_the_end_of_the_time_is_answered_shutti
     ended.sort_unstable();
     assert_eq!(ended, [(1, "cancelled"), (3, "dropped")]);
 }
+
+#[test]
+fn calls_that_were_ended_make_room_for_others_while_the_workers_are_busy() {
+    let (service, _) = service(|config| {
+        config.limits.max_pending_calls = 200;
+        config.limits.max_client_requests = 10_000;
+    });
+    let mut client = service.client();
+    client.send(&plain(GATE, 0, 0));
+    service.gate().wait_for(1);
+    // Many times what may wait, if those that were ended went on waiting.
+    for serial in 1..=2000 {
+        client.send(&[plain(GATE, serial, serial.into()), cancel(GATE, serial)].concat());
+        assert_eq!(client.error(serial).code(), "cancelled");
+    }
+    client.send(&plain(GATE, 3000, 3000));
+    service.gate().open_all();
+    client.reply(0);
+    client.reply(3000);
+}

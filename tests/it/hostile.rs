@@ -134,7 +134,7 @@ fn arguments_that_claim_more_than_they_hold_cost_nothing() {
 
 #[test]
 fn clients_that_vanish_in_the_middle_of_calls_leave_no_trace() {
-    let service = Binary::serve("min_workers = 2\n");
+    let service = Binary::serve("min_workers = 2\nmax_workers = 2\n");
     service.client().is_usable();
     let at_rest = || {
         let mut client = service.client();

@@ -8,15 +8,20 @@
 //!
 //! An arbiter hands a basket to an idle worker directly, and sends it to the pool actor only when there is none.
 //! Between the two a worker may have become idle, so the pool looks again after it has taken the basket in, and a
-//! worker looks at the pending calls again after it has put itself into the idle set: one of the two sees the other.
+//! worker looks at the pending calls again after it has put itself into the idle set: one of the two sees the other
+//! ([`Meeting`]).
+//!
+//! Calls of priority procedures are never put into the tray of a worker at work. They go to an idle ordinary worker,
+//! else to an idle priority worker, else they wait, before the others. When calls are left waiting, the supervisor is
+//! asked to look whether they are worth another worker.
 //!
 //! Queues: the trays (bounded by the quantum), the pool's mailbox and the pending calls (bounded together by the
-//! permits of [`Gauge`]), the async workers' mailboxes (bounded by the places reserved here). Locks are held for
-//! moments and never while a handler runs; `pending` is locked before a tray, never after.
+//! permits of [`Gauge`]), the async workers' inboxes (bounded by the places reserved here). Locks are held for
+//! moments and never while a handler runs; `pending` is locked before a tray or an inbox, never after.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -27,62 +32,67 @@ use postroom_protocol::Error;
 use crate::hub::Hubs;
 use crate::job::{Basket, Job};
 use crate::limits::Limits;
-use crate::pool::idle::IdleSet;
+use crate::pool::growth::{Demand, State};
+use crate::pool::meeting::Meeting;
 use crate::pool::pending::{End, Pending};
 use crate::pool::permit::{Full, Gauge};
+use crate::pool::place::{AsyncPlace, ORDINARY, PRIORITY, Places, WorkerPlace, takes};
 use crate::pool::tray::{Source, Tray};
 use crate::pool::{Pool, TakeIn};
 use crate::program::Class;
 use crate::program::registry::Registry;
+use crate::reply::Replies;
 use crate::stage::CallRef;
 use crate::stats;
-use crate::worker::asynchronous::{Abort, AsyncWorker};
-use crate::worker::{Wake, Worker};
+use crate::supervisor::{Look, Supervisor};
+use crate::worker::asynchronous::Abort;
 
 /// A payload below this size lies in a buffer that it shares with others, and is copied when it has to wait.
 pub(crate) const SHARED_PAYLOAD: usize = 4096;
+
+/// So many calls may be ended while they wait before the pending ones are looked through for them.
+const SWEEP: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Handover {
     registry: Arc<Registry>,
     hubs: Arc<Hubs>,
     gauge: Arc<Gauge>,
-    idle: IdleSet,
-    workers: Box<[WorkerPlace]>,
-    async_workers: Box<[AsyncPlace]>,
+    places: Places,
+    /// Blocking calls and ordinary workers; priority calls and priority workers. How many calls wait is written under
+    /// the lock of `pending`, read without.
+    ordinary: Meeting,
+    priority: Meeting,
     pool: OnceLock<Addr<Pool>>,
+    supervisor: OnceLock<Addr<Supervisor>>,
+    /// Whether the supervisor was asked to look and has not begun to.
+    asked: AtomicBool,
+    /// Whether the service stops, so that nobody takes over what a worker leaves.
+    stopping: AtomicBool,
     pending: Mutex<Pending>,
-    /// How many blocking calls `pending` holds, and how many async ones: written under its lock, read without.
-    waiting: AtomicUsize,
     waiting_async: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct WorkerPlace {
-    tray: Tray,
-    address: OnceLock<Addr<Worker>>,
-}
-
-#[derive(Debug)]
-struct AsyncPlace {
-    /// How many more calls may run there.
-    free: AtomicUsize,
-    address: OnceLock<Addr<AsyncWorker>>,
+    /// How many calls were ended while they waited, since the pending ones were looked through for them.
+    ended: AtomicUsize,
+    has_priority: bool,
+    max_async_calls: usize,
 }
 
 impl Handover {
     pub(crate) fn new(registry: Arc<Registry>, hubs: Arc<Hubs>, limits: &Limits, now: Instant) -> Arc<Self> {
-        let worker = || WorkerPlace { tray: Tray::new(hubs.len(), now), address: OnceLock::new() };
-        let async_worker = || AsyncPlace { free: AtomicUsize::new(limits.max_async_calls), address: OnceLock::new() };
         Arc::new(Self {
             gauge: Gauge::new(limits),
-            idle: IdleSet::new(limits.min_workers),
-            workers: std::iter::repeat_with(worker).take(limits.min_workers).collect(),
-            async_workers: std::iter::repeat_with(async_worker).take(limits.async_workers).collect(),
+            places: Places::new(hubs.len(), now),
+            ordinary: Meeting::new(ORDINARY),
+            priority: Meeting::new(PRIORITY),
             pool: OnceLock::new(),
+            supervisor: OnceLock::new(),
+            asked: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             pending: Mutex::default(),
-            waiting: AtomicUsize::new(0),
             waiting_async: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
+            has_priority: registry.has_priority(),
+            max_async_calls: limits.max_async_calls,
             registry,
             hubs,
         })
@@ -97,7 +107,15 @@ impl Handover {
     }
 
     pub(crate) fn tray(&self, worker: usize) -> &Tray {
-        &self.workers[worker].tray
+        &self.place(worker).tray
+    }
+
+    pub(crate) fn place(&self, worker: usize) -> &WorkerPlace {
+        self.places.worker(worker)
+    }
+
+    pub(crate) fn async_place(&self, worker: usize) -> &AsyncPlace {
+        self.places.asynchronous(worker)
     }
 
     /// The pool actor is there.
@@ -106,39 +124,83 @@ impl Handover {
         let _ = self.pool.set(pool);
     }
 
-    /// A worker is there; it calls [`Self::rest`] next.
-    pub(crate) fn worker_started(&self, worker: usize, address: Addr<Worker>) {
-        let _ = self.workers[worker].address.set(address);
+    /// The supervisor is there.
+    pub(crate) fn supervisor_started(&self, supervisor: Addr<Supervisor>) {
+        // Set once, by the one supervisor.
+        let _ = self.supervisor.set(supervisor);
     }
 
-    /// An async worker is there.
-    pub(crate) fn async_worker_started(&self, worker: usize, address: Addr<AsyncWorker>) {
-        let _ = self.async_workers[worker].address.set(address);
+    pub(crate) fn supervisor(&self) -> Option<&Addr<Supervisor>> {
+        self.supervisor.get()
+    }
+
+    /// From now on workers end because the service does.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
     }
 
     /// Hands on what an I/O arbiter got in one turn of its loop. `last` is the worker it gave to before.
     ///
     /// Returns whether a call may now wait behind another, so that somebody has to look after it ([`Self::rescue`]).
-    pub(crate) fn dispatch(&self, jobs: VecDeque<Job>, last: &Cell<usize>, now: Instant) -> bool {
+    pub(crate) fn dispatch(&self, mut jobs: VecDeque<Job>, last: &Cell<usize>, now: Instant) -> bool {
+        let is_priority = |job: &Job| self.registry.procedure(job.entry).priority;
+        let mut watch = false;
+        let mut first = Vec::new();
+        if self.has_priority && jobs.iter().any(is_priority) {
+            let (priority, ordinary): (VecDeque<Job>, VecDeque<Job>) = jobs.into_iter().partition(is_priority);
+            jobs = ordinary;
+            let mut priority = Batch { jobs: priority, registry: &self.registry };
+            watch |= self.spread(&mut priority, || self.claim_for_priority(), last, now);
+            first = priority.jobs.into();
+        }
         let mut jobs = Batch { jobs, registry: &self.registry };
         let before = jobs.jobs.len();
         // What waits with the pool goes first: a tray that is topped up all the time would never come to it.
-        if self.waiting.load(SeqCst) == 0 {
+        if before > 0 && self.ordinary.waiting() == 0 {
             self.tray(last.get()).offer(&mut jobs, now);
         }
-        let mut watch = jobs.jobs.len() < before;
-        while !jobs.jobs.is_empty() {
-            let Some(worker) = self.idle.claim() else { break };
-            let before = jobs.jobs.len();
-            self.give(worker, |tray| tray.fill(&mut jobs, now));
-            watch |= before - jobs.jobs.len() > 1;
-            last.set(worker);
-        }
-        if jobs.jobs.is_empty() {
+        watch |= jobs.jobs.len() < before;
+        watch |= self.spread(&mut jobs, || self.ordinary.claim(), last, now);
+        if jobs.jobs.is_empty() && first.is_empty() {
             return watch;
         }
-        self.pend(jobs.jobs.into());
+        if first.is_empty() {
+            first = jobs.jobs.into();
+        } else {
+            first.extend(jobs.jobs);
+        }
+        self.pend(first);
         true
+    }
+
+    /// Gives jobs to workers that `claim` takes. Returns whether one of them waits behind another.
+    fn spread(
+        &self,
+        jobs: &mut Batch<'_>,
+        claim: impl Fn() -> Option<usize>,
+        last: &Cell<usize>,
+        now: Instant,
+    ) -> bool {
+        let mut watch = false;
+        while !jobs.jobs.is_empty() {
+            let Some(worker) = claim() else { break };
+            let before = jobs.jobs.len();
+            self.give(worker, |tray| tray.fill(jobs, now));
+            watch |= before - jobs.jobs.len() > 1;
+            if worker < ORDINARY {
+                last.set(worker);
+            }
+        }
+        watch
+    }
+
+    /// An idle worker for a priority call.
+    fn claim_for_priority(&self) -> Option<usize> {
+        self.ordinary.claim().or_else(|| Some(ORDINARY + self.priority.claim()?))
     }
 
     /// Hands on async calls.
@@ -147,7 +209,10 @@ impl Handover {
             while !jobs.is_empty() {
                 let Some((worker, places)) = self.reserve(jobs.len()) else { break };
                 let rest = jobs.split_off(places);
-                self.give_async(worker, std::mem::replace(&mut jobs, rest));
+                if let Err(mut given_back) = self.async_place(worker).put(std::mem::replace(&mut jobs, rest)) {
+                    given_back.append(&mut jobs);
+                    jobs = given_back;
+                }
             }
         }
         if !jobs.is_empty() {
@@ -185,8 +250,9 @@ impl Handover {
     /// When a refused call may be tried again: when what waits now is done, by the measured time of this procedure.
     fn retry_after_ms(&self, job: &Job) -> u32 {
         let each = self.registry.procedure(job.entry).estimate.get();
-        let waiting = self.waiting.load(SeqCst) as u64;
-        let ms = each.saturating_mul(waiting) / self.workers.len() as u64 / 1_000_000;
+        let waiting = self.ordinary.waiting() as u64;
+        let workers = self.ordinary.used_slots().max(1) as u64;
+        let ms = each.saturating_mul(waiting) / workers / 1_000_000;
         ms.clamp(10, 10_000) as u32
     }
 
@@ -194,57 +260,169 @@ impl Handover {
     pub(crate) fn take_in(&self, jobs: Vec<Job>, end: End, now: Instant) {
         let mut pending = self.lock();
         match end {
-            End::Back => jobs.into_iter().for_each(|job| pending.push(job, end, &self.registry)),
-            End::Front => jobs.into_iter().rev().for_each(|job| pending.push(job, end, &self.registry)),
+            End::Back => jobs.into_iter().for_each(|job| pending.push(job, end, &self.registry, now)),
+            End::Front => jobs.into_iter().rev().for_each(|job| pending.push(job, end, &self.registry, now)),
         }
         self.count(&pending);
         while pending.len(Class::Blocking) > 0 {
-            let Some(worker) = self.idle.claim() else { break };
-            self.give(worker, |tray| pending.fill(tray, &self.registry, now));
+            let Some(worker) = self.ordinary.claim_again() else { break };
+            self.give(worker, |tray| pending.fill(takes(worker), tray, &self.registry, now));
+            self.count(&pending);
+        }
+        while pending.priority_len() > 0 {
+            let Some(worker) = self.priority.claim_again() else { break };
+            let worker = ORDINARY + worker;
+            self.give(worker, |tray| pending.fill(takes(worker), tray, &self.registry, now));
             self.count(&pending);
         }
         while pending.len(Class::Asynchronous) > 0 {
             let Some((worker, places)) = self.reserve(pending.len(Class::Asynchronous)) else { break };
             let jobs = std::iter::from_fn(|| pending.pop(Class::Asynchronous)).take(places).collect();
+            if let Err(given_back) = self.async_place(worker).put(jobs) {
+                let back = given_back.into_iter().rev();
+                back.for_each(|job| pending.push(job, End::Front, &self.registry, now));
+            }
             self.count(&pending);
-            self.give_async(worker, jobs);
+        }
+        let is_left = pending.len(Class::Blocking) > 0;
+        drop(pending);
+        if is_left {
+            self.ask_for_workers();
         }
     }
 
-    /// A worker whose tray is empty takes what waits. False when nothing does.
+    /// Has the supervisor look whether what waits is worth another worker.
+    fn ask_for_workers(&self) {
+        if !self.asked.swap(true, SeqCst)
+            && let Some(supervisor) = self.supervisor.get()
+        {
+            supervisor.do_send(Look);
+        }
+    }
+
+    /// The supervisor looks: what waits now, and nobody else has asked since.
+    pub(crate) fn demand(&self, now: Instant) -> Demand {
+        self.asked.store(false, SeqCst);
+        self.lock().demand(now)
+    }
+
+    /// A worker whose tray is empty takes what waits. False when nothing does that it may take.
     pub(crate) fn refill(&self, worker: usize, now: Instant) -> bool {
-        if self.waiting.load(SeqCst) == 0 {
+        if self.meeting(worker).0.waiting() == 0 {
             return false;
         }
         let mut pending = self.lock();
-        if pending.len(Class::Blocking) == 0 {
+        let waits = if worker < ORDINARY { pending.len(Class::Blocking) } else { pending.priority_len() };
+        if waits == 0 || !pending.fill(takes(worker), self.tray(worker), &self.registry, now) {
             return false;
         }
-        pending.fill(self.tray(worker), &self.registry, now);
         self.count(&pending);
         true
     }
 
     /// A worker that has nothing to do goes idle. False when something came in between: it has to look again.
     pub(crate) fn rest(&self, worker: usize) -> bool {
-        self.idle.insert(worker);
-        // Whoever claims it wakes it; if it can still take itself out, nobody has.
-        self.waiting.load(SeqCst) == 0 || !self.idle.remove(worker)
+        let (meeting, number) = self.meeting(worker);
+        meeting.rest(number, &self.place(worker).leaving)
+    }
+
+    /// Takes an idle worker out of the idle set. False when it is not there.
+    pub(crate) fn withdraw(&self, worker: usize) -> bool {
+        let (meeting, number) = self.meeting(worker);
+        meeting.withdraw(number)
+    }
+
+    fn meeting(&self, worker: usize) -> (&Meeting, usize) {
+        if worker < ORDINARY { (&self.ordinary, worker) } else { (&self.priority, worker - ORDINARY) }
+    }
+
+    /// The places that may be in use, from now on: ordinary, priority and async ones.
+    pub(crate) fn use_places(&self, ordinary: usize, priority: usize, asynchronous: usize) {
+        self.ordinary.use_slots(ordinary);
+        self.priority.use_slots(priority);
+        self.places.use_async(asynchronous);
+    }
+
+    /// What a worker does.
+    pub(crate) fn state(&self, worker: usize, now: Instant) -> State {
+        self.tray(worker).state(now)
+    }
+
+    /// A new worker is about to sit at this place.
+    pub(crate) fn reset(&self, worker: usize, now: Instant) {
+        let place = self.place(worker);
+        place.leaving.store(false, SeqCst);
+        place.tray.reset(now);
+    }
+
+    /// A worker leaves or has ended: what it has not begun goes to others, and replies that are ready leave.
+    /// `unbegun` is a call that it had taken out of its tray.
+    pub(crate) fn leave(&self, worker: usize, unbegun: Option<Job>, now: Instant) {
+        self.withdraw(worker);
+        let left = self.tray(worker).leave();
+        self.hubs.deliver_all(left.replies);
+        let unbegun = self.given_back(unbegun, now);
+        self.inherit(unbegun.into_iter().chain(left.jobs).collect(), now);
+    }
+
+    /// An async worker has ended: what it has not begun goes to others.
+    pub(crate) fn async_ended(&self, worker: usize, unbegun: Vec<Job>, now: Instant) {
+        let inbox = self.async_place(worker).end();
+        let unbegun = self.given_back(unbegun, now);
+        self.inherit(unbegun.into_iter().chain(inbox).collect(), now);
+    }
+
+    /// Calls that a worker had taken for a handler and that no handler has seen. For those that were ended meanwhile
+    /// their hub hears that they are gone.
+    fn given_back(&self, unbegun: impl IntoIterator<Item = Job>, now: Instant) -> Vec<Job> {
+        let (wanted, gone): (Vec<Job>, Vec<Job>) =
+            unbegun.into_iter().partition(|job| self.hubs.stages(job.ticket.hub).unbegin(job.ticket.call));
+        for job in gone {
+            let mut replies = Replies::default();
+            replies.gone(&job.ticket, now);
+            self.hubs.deliver(job.ticket.hub.into(), replies);
+        }
+        wanted
+    }
+
+    fn inherit(&self, jobs: Vec<Job>, now: Instant) {
+        if jobs.is_empty() {
+            return;
+        }
+        if self.is_stopping() {
+            self.hubs.refuse(jobs, &Error::shutting_down());
+        } else {
+            self.take_in(jobs, End::Front, now);
+        }
+    }
+
+    /// A new async worker is about to sit at this place.
+    pub(crate) fn reset_async(&self, worker: usize) {
+        self.async_place(worker).reset(self.max_async_calls);
+    }
+
+    /// Takes free places of an async worker that is to leave. Returns whether no call runs there any more.
+    pub(crate) fn drain_async(&self, worker: usize, collected: &mut usize) -> bool {
+        let place = self.async_place(worker);
+        place.leaving.store(true, SeqCst);
+        *collected += place.free.swap(0, SeqCst);
+        *collected >= self.max_async_calls
     }
 
     /// An async call is done: its place goes to one that waits, or is free again.
     pub(crate) fn async_done(&self, worker: usize) -> Option<Job> {
-        let free = &self.async_workers[worker].free;
+        let place = self.async_place(worker);
         loop {
-            if self.waiting_async.load(SeqCst) > 0 {
+            if self.waiting_async.load(SeqCst) > 0 && !place.leaving.load(SeqCst) {
                 let mut pending = self.lock();
                 if let Some(job) = pending.pop(Class::Asynchronous) {
                     self.count(&pending);
                     return Some(job);
                 }
             }
-            free.fetch_add(1, SeqCst);
-            if self.waiting_async.load(SeqCst) == 0 || !take_one(free) {
+            place.free.fetch_add(1, SeqCst);
+            let is_over = self.waiting_async.load(SeqCst) == 0 || place.leaving.load(SeqCst);
+            if is_over || !take_one(&place.free) {
                 return None;
             }
         }
@@ -263,17 +441,24 @@ impl Handover {
         limits.insert("max_pending_bytes", bytes);
     }
 
-    /// The workers there are.
-    pub(crate) fn count_workers(&self) -> stats::Workers {
-        stats::Workers { current: self.workers.len() as u64, ..stats::Workers::default() }
+    /// How many ordinary workers have nothing to do.
+    pub(crate) fn idle_workers(&self) -> usize {
+        self.ordinary.idle()
     }
 
-    /// A call of this hub was ended before its result came: an async one that runs is dropped.
+    /// A call of this hub was ended before its result came: an async one that runs is dropped, one that waits will not
+    /// take up room for long.
     pub(crate) fn ended(&self, hub: u16, call: CallRef, entry: u32, is_running: bool) {
         if is_running && self.registry.procedure(entry).class == Class::Asynchronous {
-            for address in self.async_workers.iter().filter_map(|place| place.address.get()) {
-                address.do_send(Abort { hub, call });
-            }
+            // Which of them runs it nobody has written down: ending calls is rare, and async workers are few.
+            self.places.used_async().for_each(|(_, place)| place.abort(Abort { hub, call }));
+        } else if !is_running && self.ended.fetch_add(1, SeqCst) >= SWEEP.max(self.gauge.held().0 as usize / 2) {
+            // What was ended still takes up the room of others. Looking when it may be half of all costs each of them
+            // a constant.
+            self.ended.store(0, SeqCst);
+            let mut pending = self.lock();
+            pending.retain(|job| job.is_wanted(&self.hubs));
+            self.count(&pending);
         }
     }
 
@@ -282,9 +467,10 @@ impl Handover {
     /// Returns whether there is anything left to look after.
     pub(crate) fn rescue(&self, now: Instant) -> bool {
         // In this order: calls move from the pending ones to a tray, so they are seen in one of the two.
-        let mut more = self.gauge.in_use() || self.waiting.load(SeqCst) > 0;
-        for place in &self.workers {
-            let Some(rescued) = place.tray.rescue(now) else { continue };
+        let mut more = self.gauge.in_use() || self.ordinary.waiting() > 0;
+        let priority = ORDINARY..ORDINARY + self.priority.used_slots();
+        for worker in (0..self.ordinary.used_slots()).chain(priority) {
+            let Some(rescued) = self.tray(worker).rescue(now) else { continue };
             more = true;
             self.hubs.deliver_all(rescued.replies);
             if !rescued.jobs.is_empty() {
@@ -294,28 +480,19 @@ impl Handover {
         more
     }
 
-    /// Fills the tray of a claimed worker and wakes it.
-    fn give(&self, worker: usize, fill: impl FnOnce(&Tray)) {
-        let place = &self.workers[worker];
-        fill(&place.tray);
-        log::trace!("worker {worker} was idle and is claimed");
-        if let Some(address) = place.address.get() {
-            address.do_send(Wake);
-        }
-    }
-
-    fn give_async(&self, worker: usize, jobs: Vec<Job>) {
-        if let Some(address) = self.async_workers[worker].address.get() {
-            address.do_send(TakeIn(Basket::new(jobs, self.hubs.clone())));
-        } else {
-            // Async workers start before the first client; what is dropped is answered.
-            drop(Basket::new(jobs, self.hubs.clone()));
+    /// Fills the tray of a claimed worker and wakes it. One that has left takes nothing.
+    fn give(&self, worker: usize, fill: impl FnOnce(&Tray) -> bool) {
+        let place = self.place(worker);
+        if fill(&place.tray) {
+            log::trace!("worker {worker} was idle and is claimed");
+            place.bell.ring();
         }
     }
 
     /// Reserves up to `wanted` places with the async worker that has most: its number and how many.
     fn reserve(&self, wanted: usize) -> Option<(usize, usize)> {
-        let (worker, place) = self.async_workers.iter().enumerate().max_by_key(|(_, place)| place.free.load(SeqCst))?;
+        let staying = self.places.used_async().filter(|(_, place)| !place.leaving.load(SeqCst));
+        let (worker, place) = staying.max_by_key(|(_, place)| place.free.load(SeqCst))?;
         let mut places = 0;
         let take = |free: usize| {
             places = free.min(wanted);
@@ -326,7 +503,8 @@ impl Handover {
     }
 
     fn count(&self, pending: &Pending) {
-        self.waiting.store(pending.len(Class::Blocking), SeqCst);
+        self.ordinary.announce(pending.len(Class::Blocking));
+        self.priority.announce(pending.priority_len());
         self.waiting_async.store(pending.len(Class::Asynchronous), SeqCst);
     }
 

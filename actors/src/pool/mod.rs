@@ -2,12 +2,20 @@
 //!
 //! [`Pool`]'s mailbox is where a call arrives that no worker can take at once. What it keeps lies in
 //! [`pending`], plain data under a lock, so that a worker that becomes free takes from it without a message. The way
-//! of most calls does not come by here: see [`handover`].
+//! of most calls does not come by here: see [`handover`]. How many workers there are is the supervisor's to do and
+//! [`growth`]'s to decide.
 
+mod bell;
+mod fair;
+pub(crate) mod growth;
 pub(crate) mod handover;
 mod idle;
+mod meeting;
+#[cfg(test)]
+mod model;
 mod pending;
 mod permit;
+pub(crate) mod place;
 pub(crate) mod tray;
 
 use std::sync::Arc;
@@ -17,7 +25,7 @@ use actix::{Actor, Context, Handler, Message};
 
 use crate::job::Basket;
 use handover::Handover;
-use pending::End;
+pub(crate) use pending::End;
 pub(crate) use permit::Permit;
 
 /// The actor that takes in calls that have to wait. Bound of its mailbox: the permits inside the baskets.
@@ -26,7 +34,7 @@ pub(crate) struct Pool {
     handover: Arc<Handover>,
 }
 
-/// Calls for the receiver to take in: the pool when no worker is free, or an async worker.
+/// Calls for the pool to take in, because no worker is free.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct TakeIn(pub(crate) Basket);

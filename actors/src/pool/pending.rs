@@ -1,12 +1,14 @@
 //! Calls that wait with the pool: plain data, in the order in which they will be taken.
 //!
-//! First in, first out; those of priority procedures before the others. Its bound is the permit that each call
-//! carries, so it has none of its own.
+//! Those of priority procedures before the others; within a priority fair between clients, and first in, first out
+//! for each of them. Its bound is the permit that each call carries, so it has none of its own.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::estimate::{MAX_WAIT_NS, QUANTUM_NS};
 use crate::job::Job;
+use crate::pool::fair::Fair;
+use crate::pool::growth::Demand;
 use crate::pool::tray::{Source, Tray};
 use crate::program::Class;
 use crate::program::registry::Registry;
@@ -20,8 +22,19 @@ pub(crate) struct Pending {
 
 #[derive(Debug, Default)]
 struct Lanes {
-    priority: VecDeque<Job>,
-    ordinary: VecDeque<Job>,
+    priority: Fair<Waiting>,
+    ordinary: Fair<Waiting>,
+    /// The sums of what is in both, as [`Demand`] counts them.
+    quick_ns: u64,
+    slow_ns: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    job: Job,
+    since: Instant,
+    /// What it was expected to take when it came.
+    expected_ns: u64,
 }
 
 /// At which end of its lane a call starts to wait.
@@ -32,61 +45,137 @@ pub(crate) enum End {
     Front,
 }
 
+/// Which calls a worker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    All,
+    PriorityOnly,
+}
+
+impl Waiting {
+    fn is_quick(&self) -> bool {
+        self.expected_ns <= QUANTUM_NS
+    }
+}
+
+impl Lanes {
+    fn sum(&mut self, waiting: &Waiting) -> &mut u64 {
+        if waiting.is_quick() { &mut self.quick_ns } else { &mut self.slow_ns }
+    }
+
+    fn next(&self, takes: Takes) -> Option<&Waiting> {
+        let ordinary = || if takes == Takes::All { self.ordinary.peek() } else { None };
+        self.priority.peek().or_else(ordinary)
+    }
+
+    fn pop(&mut self, takes: Takes) -> Option<Job> {
+        let ordinary = |fair: &mut Fair<Waiting>| if takes == Takes::All { fair.pop() } else { None };
+        let waiting = self.priority.pop().or_else(|| ordinary(&mut self.ordinary))?;
+        *self.sum(&waiting) -= waiting.expected_ns;
+        let mut job = waiting.job;
+        job.permit = None;
+        Some(job)
+    }
+
+    fn len(&self) -> usize {
+        self.priority.len() + self.ordinary.len()
+    }
+}
+
 impl Pending {
-    pub(crate) fn push(&mut self, job: Job, end: End, registry: &Registry) {
+    pub(crate) fn push(&mut self, job: Job, end: End, registry: &Registry, now: Instant) {
         let procedure = registry.procedure(job.entry);
-        let lanes = self.lanes(procedure.class);
+        let expected_ns = procedure.estimate.get().min(MAX_WAIT_NS);
+        let lanes = self.lanes_mut(procedure.class);
+        let waiting = Waiting { job, since: now, expected_ns };
+        *lanes.sum(&waiting) += expected_ns;
         let lane = if procedure.priority { &mut lanes.priority } else { &mut lanes.ordinary };
+        let client = waiting.job.ticket.client_id;
         match end {
-            End::Back => lane.push_back(job),
-            End::Front => lane.push_front(job),
+            End::Back => lane.push_back(client, waiting),
+            End::Front => lane.push_front(client, waiting),
         }
     }
 
     /// The next call for a worker of this class. Its permit is given back: it is pending no more.
     pub(crate) fn pop(&mut self, class: Class) -> Option<Job> {
-        let lanes = self.lanes(class);
-        let mut job = lanes.priority.pop_front().or_else(|| lanes.ordinary.pop_front())?;
-        job.permit = None;
-        Some(job)
+        self.lanes_mut(class).pop(Takes::All)
     }
 
     pub(crate) fn len(&self, class: Class) -> usize {
-        let lanes = match class {
+        self.lanes(class).len()
+    }
+
+    /// How many blocking calls of priority procedures wait.
+    pub(crate) fn priority_len(&self) -> usize {
+        self.blocking.priority.len()
+    }
+
+    /// Fills a worker's tray with what comes next. False when the worker has left.
+    pub(crate) fn fill(&mut self, takes: Takes, tray: &Tray, registry: &Registry, now: Instant) -> bool {
+        tray.fill(&mut Blocking { lanes: &mut self.blocking, takes, registry }, now)
+    }
+
+    /// Drops calls that are not to be kept, wherever they wait; the order of the others stays.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Job) -> bool) {
+        for lanes in [&mut self.blocking, &mut self.asynchronous] {
+            let (mut quick, mut slow) = (lanes.quick_ns, lanes.slow_ns);
+            let mut stays = |waiting: &Waiting| {
+                let stays = keep(&waiting.job);
+                if !stays {
+                    *(if waiting.is_quick() { &mut quick } else { &mut slow }) -= waiting.expected_ns;
+                }
+                stays
+            };
+            lanes.priority.retain(&mut stays);
+            lanes.ordinary.retain(&mut stays);
+            (lanes.quick_ns, lanes.slow_ns) = (quick, slow);
+        }
+    }
+
+    /// What waits for a blocking worker, for the growth of the pool.
+    pub(crate) fn demand(&self, now: Instant) -> Demand {
+        let lanes = &self.blocking;
+        let next = [lanes.priority.peek(), lanes.ordinary.peek()];
+        let longest = next.into_iter().flatten().min_by_key(|waiting| waiting.since);
+        Demand {
+            calls: lanes.len(),
+            quick_ns: lanes.quick_ns,
+            slow_ns: lanes.slow_ns,
+            waited: longest.map_or(Duration::ZERO, |waiting| now.saturating_duration_since(waiting.since)),
+        }
+    }
+
+    fn lanes(&self, class: Class) -> &Lanes {
+        match class {
             Class::Asynchronous => &self.asynchronous,
+            // Inline calls never come here.
             Class::Blocking | Class::Inline => &self.blocking,
-        };
-        lanes.priority.len() + lanes.ordinary.len()
+        }
     }
 
-    /// Fills a worker's tray with what comes next.
-    pub(crate) fn fill(&mut self, tray: &Tray, registry: &Registry, now: Instant) {
-        tray.fill(&mut Blocking { pending: self, registry }, now);
-    }
-
-    fn lanes(&mut self, class: Class) -> &mut Lanes {
+    fn lanes_mut(&mut self, class: Class) -> &mut Lanes {
         match class {
             Class::Asynchronous => &mut self.asynchronous,
-            // Inline calls never come here.
             Class::Blocking | Class::Inline => &mut self.blocking,
         }
     }
 }
 
 struct Blocking<'a> {
-    pending: &'a mut Pending,
+    lanes: &'a mut Lanes,
+    takes: Takes,
     registry: &'a Registry,
 }
 
 impl Source for Blocking<'_> {
     fn estimate(&self) -> Option<u64> {
-        let lanes = &self.pending.blocking;
-        let job = lanes.priority.front().or_else(|| lanes.ordinary.front())?;
-        Some(self.registry.procedure(job.entry).estimate.get())
+        let waiting = self.lanes.next(self.takes)?;
+        Some(self.registry.procedure(waiting.job.entry).estimate.get())
     }
 
     fn take(&mut self) -> Option<Job> {
-        self.pending.pop(Class::Blocking)
+        self.lanes.pop(self.takes)
     }
 }
 
@@ -124,12 +213,33 @@ mod tests {
         for (serial, procedure, end) in
             [(1, 1, End::Back), (2, 1, End::Back), (3, 2, End::Back), (4, 3, End::Back), (5, 1, End::Front)]
         {
-            pending.push(job(serial, procedure, &registry), end, &registry);
+            pending.push(job(serial, procedure, &registry), end, &registry, Instant::now());
         }
         assert_eq!((pending.len(Class::Blocking), pending.len(Class::Asynchronous)), (4, 1));
         let taken: Vec<u32> =
             std::iter::from_fn(|| pending.pop(Class::Blocking)).map(|job| job.ticket.serial).collect();
         assert_eq!(taken, [3, 5, 1, 2]);
         assert_eq!(pending.pop(Class::Asynchronous).map(|job| job.ticket.serial), Some(4));
+    }
+
+    #[test]
+    fn a_priority_worker_takes_nothing_else_and_calls_that_are_not_kept_are_gone() {
+        let registry = registry();
+        let mut pending = Pending::default();
+        let now = Instant::now();
+        for (serial, procedure) in [(1, 1), (2, 2), (3, 3), (4, 1), (5, 2)] {
+            pending.push(job(serial, procedure, &registry), End::Back, &registry, now);
+        }
+        let expected = Demand { calls: 4, slow_ns: 4 * MAX_WAIT_NS, ..Demand::default() };
+        assert_eq!(pending.demand(now), expected);
+        pending.retain(|job| ![1, 2, 3].contains(&job.ticket.serial));
+        assert_eq!(pending.demand(now), Demand { calls: 2, slow_ns: 2 * MAX_WAIT_NS, ..expected });
+        assert_eq!((pending.priority_len(), pending.len(Class::Asynchronous)), (1, 0));
+        let tray = Tray::new(1, now);
+        assert!(pending.fill(Takes::PriorityOnly, &tray, &registry, now));
+        assert_eq!(tray.pop(now).map(|job| job.ticket.serial), Some(5));
+        assert!(pending.fill(Takes::PriorityOnly, &tray, &registry, now) && tray.pop(now).is_none());
+        assert_eq!(pending.pop(Class::Blocking).map(|job| job.ticket.serial), Some(4));
+        assert_eq!(pending.demand(now), Demand::default());
     }
 }

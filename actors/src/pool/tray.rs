@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::estimate::{QUANTUM, QUANTUM_NS};
 use crate::job::{Job, Ticket};
+use crate::pool::growth::State;
 use crate::reply::Replies;
 use crate::stats::outcome::Verdict;
 
@@ -27,6 +28,10 @@ pub(crate) struct Tray {
 struct Inner {
     /// Whether the worker comes back to look: what is added to a closed tray, nobody takes.
     open: bool,
+    /// Whether the worker has left for good: nothing is put in any more.
+    gone: bool,
+    /// Whether the worker has begun any call.
+    has_run: bool,
     jobs: VecDeque<(Job, u64)>,
     /// Expected nanoseconds of the running call and of those not begun.
     load: u64,
@@ -48,15 +53,27 @@ pub(crate) struct Rescued {
 impl Tray {
     pub(crate) fn new(hubs: usize, now: Instant) -> Self {
         let replies = std::iter::repeat_with(Replies::default).take(hubs).collect();
-        let inner =
-            Inner { open: false, jobs: VecDeque::new(), load: 0, running: 0, since: now, replies, has_replies: false };
+        let inner = Inner {
+            open: false,
+            gone: false,
+            has_run: false,
+            jobs: VecDeque::new(),
+            load: 0,
+            running: 0,
+            since: now,
+            replies,
+            has_replies: false,
+        };
         Self { inner: Mutex::new(inner) }
     }
 
     /// Fills the tray of a worker that is idle and was claimed, or of the caller itself: takes from `jobs` what the
-    /// worker is expected to finish within the quantum, at least one.
-    pub(crate) fn fill(&self, jobs: &mut impl Source, now: Instant) {
+    /// worker is expected to finish within the quantum, at least one. False when the worker has left.
+    pub(crate) fn fill(&self, jobs: &mut impl Source, now: Instant) -> bool {
         let mut inner = self.lock();
+        if inner.gone {
+            return false;
+        }
         if inner.jobs.is_empty() {
             inner.since = now;
         }
@@ -68,6 +85,7 @@ impl Tray {
             let Some(job) = jobs.take() else { break };
             inner.add(job, estimate);
         }
+        true
     }
 
     /// Adds jobs to the tray of a worker that is at work, as far as it is expected to come to them in time.
@@ -94,6 +112,7 @@ impl Tray {
         match inner.jobs.pop_front() {
             Some((job, estimate)) => {
                 inner.running = estimate;
+                inner.has_run = true;
                 Some(job)
             }
             None => {
@@ -128,6 +147,43 @@ impl Tray {
         inner.load = inner.running;
         let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
         Some(Rescued { jobs, replies: inner.take_replies() })
+    }
+
+    /// The worker leaves or has ended: nothing is put in from now on. Returns what it leaves behind.
+    pub(crate) fn leave(&self) -> Rescued {
+        let mut inner = self.lock();
+        inner.open = false;
+        inner.gone = true;
+        inner.load = 0;
+        inner.running = 0;
+        let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
+        Rescued { jobs, replies: inner.take_replies() }
+    }
+
+    /// A new worker gets this tray.
+    pub(crate) fn reset(&self, now: Instant) {
+        let mut inner = self.lock();
+        inner.gone = false;
+        inner.has_run = false;
+        inner.since = now;
+    }
+
+    /// Whether the worker has begun any call.
+    pub(crate) fn has_run(&self) -> bool {
+        self.lock().has_run
+    }
+
+    /// What the worker does, as far as the growth of the pool is concerned.
+    pub(crate) fn state(&self, now: Instant) -> State {
+        let inner = self.lock();
+        if !inner.open {
+            return State::Idle { since: inner.since };
+        }
+        let elapsed = now.saturating_duration_since(inner.since);
+        let running = Duration::from_nanos(inner.running);
+        // A call that takes longer than measured is expected to take as long again.
+        let left = if elapsed < running { running - elapsed } else { elapsed };
+        State::Busy { free_in: left + Duration::from_nanos(inner.load - inner.running) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -224,6 +280,35 @@ mod tests {
         assert_eq!(more.0.len(), 2, "overrun");
         tray.offer(&mut more, now + micros(10));
         assert_eq!(more.0.len(), 1, "the second is expected to be slow");
+    }
+
+    #[test]
+    fn a_tray_whose_worker_has_left_takes_nothing_until_another_has_it() {
+        let now = Instant::now();
+        let tray = Tray::new(1, now);
+        tray.fill(&mut jobs(&[1, 1]), now);
+        let first = tray.pop(now).unwrap();
+        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec());
+        let left = tray.leave();
+        assert_eq!((left.jobs.len(), left.replies.len(), tray.has_run()), (1, 1, true));
+        let mut more = jobs(&[1]);
+        assert!(!tray.fill(&mut more, now));
+        tray.offer(&mut more, now);
+        assert_eq!(more.0.len(), 1);
+        tray.reset(now);
+        assert!(tray.fill(&mut more, now) && more.0.is_empty() && !tray.has_run());
+    }
+
+    #[test]
+    fn a_worker_is_expected_to_be_free_when_its_calls_are_done_by_measured_time() {
+        let now = Instant::now();
+        let tray = Tray::new(1, now);
+        assert_eq!(tray.state(now), State::Idle { since: now });
+        tray.fill(&mut jobs(&[20, 10]), now);
+        tray.pop(now);
+        assert_eq!(tray.state(now + micros(5)), State::Busy { free_in: micros(25) });
+        // It takes longer than expected, and who knows how long.
+        assert_eq!(tray.state(now + micros(300)), State::Busy { free_in: micros(310) });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! All programs of a service, checked and laid out for look-up.
 //!
-//! Built once when the service starts, then shared unchanged by all arbiters. The only thing in it that changes is the
-//! measured time of each procedure.
+//! Built once when the service starts, then shared unchanged by all arbiters. What changes in it is the measured time
+//! of each procedure, and what is known of handlers that fail while they start.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use postroom_protocol::Error;
 use crate::estimate::Estimate;
 use crate::program::handler::Group;
 use crate::program::{Class, Program};
+use crate::supervisor::watch::Watch;
 
 /// The programs of a service.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Registry {
     versions: HashMap<u32, Vec<u32>>,
     pub(crate) procedures: Vec<ProcedureEntry>,
     pub(crate) groups: Vec<Arc<dyn Group>>,
+    pub(crate) watch: Arc<Watch>,
 }
 
 #[derive(Debug)]
@@ -59,8 +61,13 @@ impl Registry {
     /// Checks the programs against each other and lays them out.
     pub(crate) fn new(programs: Vec<Program>) -> Result<Self, ProgramErrors> {
         let mut faults = Vec::new();
-        let mut registry =
-            Self { programs: HashMap::new(), versions: HashMap::new(), procedures: Vec::new(), groups: Vec::new() };
+        let mut registry = Self {
+            programs: HashMap::new(),
+            versions: HashMap::new(),
+            procedures: Vec::new(),
+            groups: Vec::new(),
+            watch: Arc::default(),
+        };
         let mut names: HashMap<String, u32> = HashMap::new();
         for program in programs {
             let Program { name, number, version, procedures, groups } = program;
@@ -126,6 +133,11 @@ impl Registry {
         let name = versions.first().and_then(|&first| self.programs.get(&(program, first)));
         let name = name.map_or("", |entry| entry.name.as_str());
         Err(Error::unknown_version(name, program, version, versions))
+    }
+
+    /// Whether any blocking procedure has priority, so that priority workers have something to take.
+    pub(crate) fn has_priority(&self) -> bool {
+        self.procedures.iter().any(|procedure| procedure.priority && procedure.class == Class::Blocking)
     }
 
     pub(crate) fn procedure(&self, entry: u32) -> &ProcedureEntry {

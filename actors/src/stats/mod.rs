@@ -17,6 +17,8 @@ use serde::Serialize;
 use crate::limits::TABLE;
 use crate::listener::census::Census;
 use crate::pool::handover::Handover;
+use crate::supervisor::Controls;
+use crate::supervisor::health::Health;
 use block::{Counted, State};
 use buckets::upper_bound;
 
@@ -32,6 +34,7 @@ pub struct Source(Arc<OnceLock<Weak<Parts>>>);
 pub(crate) struct Parts {
     pub(crate) handover: Arc<Handover>,
     pub(crate) census: Arc<Census>,
+    pub(crate) controls: Arc<Controls>,
 }
 
 /// The numbers of a service.
@@ -47,6 +50,8 @@ pub struct Stats {
     pub workers: Workers,
     /// Calls that wait for a worker.
     pub pending: Pending,
+    /// Whether all is in order.
+    pub health: Health,
     /// Each procedure that was called.
     pub procedures: Vec<Procedure>,
     /// Calls that were answered without being accepted, by the code of their error.
@@ -202,7 +207,8 @@ impl Parts {
             .collect();
         Stats {
             clients,
-            workers: self.handover.count_workers(),
+            workers: self.controls.count(self.handover.idle_workers()),
+            health: self.controls.watch().health(),
             pending: self.handover.count_pending(),
             procedures,
             refused,

@@ -1,36 +1,40 @@
 //! Async workers: each an actor on an arbiter of its own that runs the futures of async procedures, many at once.
 //!
-//! Bound of its mailbox and of its queue: `max_async_calls`, by the places that are reserved before a call is sent.
+//! Bound of its inbox and of its queue: `max_async_calls`, by the places that are reserved before a call is put in.
 //! Replies that become ready in one turn of the arbiter's loop leave together. The future of a call that was ended is
-//! dropped.
+//! dropped. When the worker ends, what it has not begun goes to others, and the calls whose futures end with it are
+//! answered.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::fut::ActorFuture;
+use actix::{Actor, AsyncContext, Context, Handler};
 use actix_rt::task::JoinHandle;
 use futures::future::{LocalBoxFuture, poll_fn};
 
 use crate::call;
 use crate::desk::{Desk, Feed, Running};
+use crate::incident;
 use crate::job::{Job, Ticket};
-use crate::pool::TakeIn;
 use crate::pool::handover::Handover;
 use crate::program::handler::Answer;
 use crate::reply::Replies;
 use crate::server::Ready;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
+use crate::supervisor::{Ended, Post};
 
 /// A worker for async procedures.
 #[derive(Debug)]
 pub(crate) struct AsyncWorker {
-    number: usize,
+    post: Post,
     handover: Arc<Handover>,
     max_packet: u32,
     started: Option<Started>,
@@ -47,22 +51,16 @@ impl std::fmt::Debug for Started {
     }
 }
 
-/// The end of a turn: replies are sent, and the desk goes on with what waits.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Turn;
-
 /// A call of this hub was ended while it ran here, or on another async worker: its future is dropped.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Abort {
     pub(crate) hub: u16,
     pub(crate) call: CallRef,
 }
 
 impl AsyncWorker {
-    pub(crate) fn new(number: usize, handover: Arc<Handover>, max_packet: u32) -> Self {
-        Self { number, handover, max_packet, started: None }
+    pub(crate) fn new(post: Post, handover: Arc<Handover>, max_packet: u32) -> Self {
+        Self { post, handover, max_packet, started: None }
     }
 }
 
@@ -78,61 +76,60 @@ impl Actor for AsyncWorker {
     fn started(&mut self, ctx: &mut Self::Context) {
         let outbox = std::iter::repeat_with(Replies::default).take(self.handover.hubs().len()).collect();
         let feed = Rc::new(AsyncFeed {
-            number: self.number,
+            number: self.post.place,
             handover: self.handover.clone(),
-            address: ctx.address(),
             queue: RefCell::default(),
             futures: RefCell::default(),
             outbox: RefCell::new(outbox),
-            turn: Cell::new(false),
+            has_ended: Cell::new(false),
             desk: RefCell::default(),
         });
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
         let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed.clone()));
         *feed.desk.borrow_mut() = Rc::downgrade(&desk);
         self.started = Some(Started { feed, desk });
-        self.handover.async_worker_started(self.number, ctx.address());
+        ctx.spawn(Listen);
     }
 }
 
-impl Handler<TakeIn> for AsyncWorker {
-    type Result = ();
-
-    fn handle(&mut self, basket: TakeIn, _: &mut Self::Context) {
+impl Drop for AsyncWorker {
+    fn drop(&mut self) {
+        // It was told to leave, or its thread was stopped, or it panicked, which is a defect of this crate.
+        let mut unbegun = Vec::new();
         if let Some(Started { feed, desk }) = &self.started {
-            feed.queue.borrow_mut().extend(basket.0.into_jobs());
-            desk.begin();
+            feed.has_ended.set(true);
+            feed.send_replies();
+            unbegun.extend(desk.abandon());
+            unbegun.extend(feed.queue.borrow_mut().drain(..));
+        }
+        self.handover.async_ended(self.post.place, unbegun, Instant::now());
+        if let Some(supervisor) = self.handover.supervisor() {
+            supervisor.do_send(Ended(self.post));
         }
     }
 }
 
-impl Handler<Turn> for AsyncWorker {
-    type Result = ();
+/// A turn of the worker whenever its bell was rung: replies are sent, and the desk goes on with what waits.
+struct Listen;
 
-    fn handle(&mut self, _: Turn, _: &mut Self::Context) {
-        if let Some(Started { feed, desk }) = &self.started {
-            feed.turn.set(false);
-            for (hub, replies) in feed.outbox.borrow_mut().iter_mut().enumerate() {
-                if !replies.is_empty() {
-                    self.handover.hubs().deliver(hub, std::mem::take(replies));
-                }
-            }
-            desk.begin();
-        }
-    }
-}
+impl ActorFuture<AsyncWorker> for Listen {
+    type Output = ();
 
-impl Handler<Abort> for AsyncWorker {
-    type Result = ();
-
-    fn handle(&mut self, abort: Abort, _: &mut Self::Context) {
-        if let Some(Started { feed, .. }) = &self.started {
-            let found = feed.futures.borrow_mut().remove(abort);
-            if let Some((ticket, future)) = found {
-                future.abort();
-                feed.gone(&ticket);
+    fn poll(
+        self: Pin<&mut Self>,
+        worker: &mut AsyncWorker,
+        _: &mut Context<AsyncWorker>,
+        task: &mut std::task::Context<'_>,
+    ) -> Poll<()> {
+        if let Some(Started { feed, desk }) = &worker.started {
+            // Once a poll: what rings it meanwhile wakes it again, behind the futures that are ready.
+            if worker.handover.async_place(feed.number).bell.heard(task) {
+                feed.abort();
+                feed.send_replies();
+                desk.begin();
             }
         }
+        Poll::Pending
     }
 }
 
@@ -152,14 +149,16 @@ impl Futures {
         })
     }
 
-    fn done(&mut self, place: usize) {
-        // One that was aborted has given its place back already, and does not come here.
-        self.places[place] = None;
+    /// Takes out the future of a call at its place; none if it was taken out before.
+    fn take(&mut self, place: usize, ticket: &Ticket) -> Option<JoinHandle<()>> {
+        let is_it = |(there, _): &mut (Ticket, _)| there.hub == ticket.hub && there.call == ticket.call;
+        let (_, future) = self.places[place].take_if(is_it)?;
         self.free.push(place);
+        Some(future)
     }
 
-    /// Takes out the future of a call. There are at most `max_async_calls`, and few calls are ended early.
-    fn remove(&mut self, Abort { hub, call }: Abort) -> Option<(Ticket, JoinHandle<()>)> {
+    /// The same for a call that was ended. There are at most `max_async_calls`, and few calls are ended early.
+    fn find(&mut self, Abort { hub, call }: Abort) -> Option<(Ticket, JoinHandle<()>)> {
         let is_it = |place: &Option<(Ticket, JoinHandle<()>)>| {
             place.as_ref().is_some_and(|(ticket, _)| ticket.hub == hub && ticket.call == call)
         };
@@ -169,28 +168,48 @@ impl Futures {
     }
 }
 
-/// Jobs from the mailbox; replies collected until the turn ends.
+/// Jobs from the inbox; replies collected until the turn ends.
 struct AsyncFeed {
     number: usize,
     handover: Arc<Handover>,
-    address: Addr<AsyncWorker>,
     queue: RefCell<VecDeque<Job>>,
     futures: RefCell<Futures>,
     outbox: RefCell<Vec<Replies>>,
-    /// Whether a [`Turn`] is on its way.
-    turn: Cell<bool>,
+    /// Whether the worker has ended, and its place may be another's.
+    has_ended: Cell<bool>,
     desk: RefCell<Weak<Desk>>,
 }
 
 impl AsyncFeed {
+    fn send_replies(&self) {
+        for (hub, replies) in self.outbox.borrow_mut().iter_mut().enumerate() {
+            if !replies.is_empty() {
+                self.handover.hubs().deliver(hub, std::mem::take(replies));
+            }
+        }
+    }
+
+    /// Drops the futures of calls that were ended.
+    fn abort(&self) {
+        for abort in self.handover.async_place(self.number).take_aborts() {
+            let found = self.futures.borrow_mut().find(abort);
+            if let Some((ticket, future)) = found {
+                future.abort();
+                self.gone(&ticket);
+            }
+        }
+    }
+
     /// A call has left this worker: its place goes to the next.
     fn left(&self) {
+        if self.has_ended.get() {
+            self.send_replies();
+            return;
+        }
         if let Some(next) = self.handover.async_done(self.number) {
             self.queue.borrow_mut().push_back(next);
         }
-        if !self.turn.replace(true) {
-            self.address.do_send(Turn);
-        }
+        self.handover.async_place(self.number).bell.ring();
     }
 
     /// A call that was answered before has ended without a result.
@@ -203,7 +222,14 @@ impl AsyncFeed {
 impl Feed for Rc<AsyncFeed> {
     fn pop(&self) -> Option<Job> {
         loop {
-            let mut job = self.queue.borrow_mut().pop_front()?;
+            let next = {
+                let mut queue = self.queue.borrow_mut();
+                if queue.is_empty() {
+                    self.handover.async_place(self.number).take(&mut queue);
+                }
+                queue.pop_front()
+            };
+            let mut job = next?;
             if job.begin(self.handover.hubs(), Instant::now()) {
                 return Some(job);
             }
@@ -217,8 +243,8 @@ impl Feed for Rc<AsyncFeed> {
     }
 
     fn nudge(&self) {
-        if !self.turn.replace(true) {
-            self.address.do_send(Turn);
+        if !self.has_ended.get() {
+            self.handover.async_place(self.number).bell.ring();
         }
     }
 
@@ -230,7 +256,10 @@ impl Feed for Rc<AsyncFeed> {
         }
         let feed = self.clone();
         let place = self.futures.borrow_mut().next();
+        let (entry, trace) = (running.entry, running.trace.clone());
+        let unanswered = Unanswered(Some(OfFuture { feed: feed.clone(), place, ticket, entry, trace }));
         let task = actix_rt::spawn(async move {
+            let unanswered = unanswered;
             let call = running.ticket.call_id();
             let outcome = poll_fn(|task| {
                 let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
@@ -241,7 +270,7 @@ impl Feed for Rc<AsyncFeed> {
                 }
             })
             .await;
-            feed.futures.borrow_mut().done(place);
+            unanswered.disarm();
             match outcome {
                 Ok((verdict, mut packet)) => feed.answer(&running.ticket, verdict, &mut packet),
                 Err(panic) => {
@@ -254,5 +283,48 @@ impl Feed for Rc<AsyncFeed> {
         });
         // It cannot have run yet: its task is polled later, on this thread.
         self.futures.borrow_mut().places[place] = Some((ticket, task));
+    }
+}
+
+/// Answers a call whose future ends with its worker.
+struct Unanswered(Option<OfFuture>);
+
+/// What is left of a call whose future runs.
+struct OfFuture {
+    feed: Rc<AsyncFeed>,
+    place: usize,
+    ticket: Ticket,
+    entry: u32,
+    trace: Option<Arc<str>>,
+}
+
+impl Unanswered {
+    fn disarm(mut self) {
+        if let Some(OfFuture { feed, place, ticket, .. }) = self.0.take() {
+            let _ = feed.futures.borrow_mut().take(place, &ticket);
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let Some(OfFuture { feed, place, ticket, entry, trace }) = self.0.take() else { return };
+        // One that was ended has been taken out, and is answered.
+        let was_there = feed.futures.borrow_mut().take(place, &ticket).is_some();
+        if !was_there || feed.handover.is_stopping() {
+            return;
+        }
+        let incident = incident::next();
+        let name = &feed.handover.registry().procedure(entry).name;
+        call::within(ticket.call_id(), trace.as_ref(), || {
+            log::error!("the thread of async worker {} ended while {name} ran; incident {incident}", feed.number);
+        });
+        let mut packet = Vec::new();
+        let error = postroom_protocol::Error::internal(incident);
+        postroom_protocol::encode_reply_error(&ticket.header(), &error, &mut packet);
+        let now = Instant::now();
+        feed.outbox.borrow_mut()[usize::from(ticket.hub)].push(&ticket, Verdict::of(&error), now, &mut packet);
+        // Whichever is dropped last, the worker or this, sends it.
+        feed.send_replies();
     }
 }

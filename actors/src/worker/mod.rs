@@ -1,17 +1,22 @@
 //! Workers: each an actor on an arbiter of its own that decodes calls, runs their handlers and encodes replies.
 //!
 //! A [`Worker`] takes what lies in its tray, one call after the other, then what waits with the pool, then it goes
-//! idle. Its mailbox holds wake-ups only: one when it was claimed, and its own. A handler that blocks here blocks
-//! this worker and nothing else.
+//! idle until its bell is rung. Its mailbox is empty but for one question when it starts. A handler that blocks here
+//! blocks this worker and nothing else. However it ends, what it has not begun goes to others, and the supervisor is
+//! told.
 
 pub(crate) mod asynchronous;
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::Poll;
 use std::time::Instant;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::fut::ActorFuture;
+use actix::{Actor, AsyncContext, Context, Handler};
 use futures::future::LocalBoxFuture;
 
 use crate::desk::{Desk, Feed, Running};
@@ -21,24 +26,20 @@ use crate::pool::handover::Handover;
 use crate::program::handler::Answer;
 use crate::server::Ready;
 use crate::stats::outcome::Verdict;
+use crate::supervisor::{Ended, Post};
 
 /// A worker for blocking procedures.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    number: usize,
+    post: Post,
     handover: Arc<Handover>,
     max_packet: u32,
     desk: Option<Rc<Desk>>,
 }
 
-/// There is something to do: the tray of an idle worker was filled, or its desk asked to go on.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Wake;
-
 impl Worker {
-    pub(crate) fn new(number: usize, handover: Arc<Handover>, max_packet: u32) -> Self {
-        Self { number, handover, max_packet, desk: None }
+    pub(crate) fn new(post: Post, handover: Arc<Handover>, max_packet: u32) -> Self {
+        Self { post, handover, max_packet, desk: None }
     }
 }
 
@@ -53,29 +54,46 @@ impl Actor for Worker {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let handover = self.handover.clone();
-        self.handover.worker_started(self.number, ctx.address());
-        let feed = WorkerFeed {
-            number: self.number,
-            address: ctx.address(),
-            running: Cell::new(None),
-            answered: Cell::new(None),
-            handover,
-        };
+        let feed =
+            WorkerFeed { number: self.post.place, running: Cell::new(None), answered: Cell::new(None), handover };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
         let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed));
-        // Finds nothing to do yet, and so puts the worker into the idle set.
-        desk.begin();
         self.desk = Some(desk);
+        // Finds nothing to do yet, and so puts the worker into the idle set.
+        self.handover.place(self.post.place).bell.ring();
+        ctx.spawn(Listen);
     }
 }
 
-impl Handler<Wake> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
-        if let Some(desk) = &self.desk {
-            desk.begin();
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It was told to leave, or its thread was stopped, or it panicked, which is a defect of this crate.
+        let unbegun = self.desk.as_ref().and_then(|desk| desk.abandon());
+        self.handover.leave(self.post.place, unbegun, Instant::now());
+        if let Some(supervisor) = self.handover.supervisor() {
+            supervisor.do_send(Ended(self.post));
         }
+    }
+}
+
+/// Has the desk go on whenever the worker's bell was rung: its tray was filled, or the desk asked for it.
+struct Listen;
+
+impl ActorFuture<Worker> for Listen {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        worker: &mut Worker,
+        _: &mut Context<Worker>,
+        task: &mut std::task::Context<'_>,
+    ) -> Poll<()> {
+        while worker.handover.place(worker.post.place).bell.heard(task) {
+            if let Some(desk) = &worker.desk {
+                desk.begin();
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -83,7 +101,6 @@ impl Handler<Wake> for Worker {
 struct WorkerFeed {
     number: usize,
     handover: Arc<Handover>,
-    address: Addr<Worker>,
     /// The procedure that runs, and since when.
     running: Cell<Option<(u32, Instant)>>,
     /// When it was answered, which is when the next one begins.
@@ -120,6 +137,11 @@ impl Feed for WorkerFeed {
                 return Some(job);
             }
             self.send_replies();
+            if self.handover.place(self.number).leaving.load(SeqCst) {
+                self.handover.leave(self.number, None, now);
+                actix_rt::Arbiter::current().stop();
+                return None;
+            }
             if self.handover.refill(self.number, now) {
                 continue;
             }
@@ -136,7 +158,7 @@ impl Feed for WorkerFeed {
     }
 
     fn nudge(&self) {
-        self.address.do_send(Wake);
+        self.handover.place(self.number).bell.ring();
     }
 
     fn spawn(&self, running: Running, _: LocalBoxFuture<'static, Answer>) {

@@ -37,8 +37,13 @@ pub mod proc {
     pub const LATE_PANIC: i32 = 18;
     pub const ABSENT_MINDED: i32 = 19;
     pub const GROW_INLINE: i32 = 20;
+    pub const END_THREAD: i32 = 21;
+    pub const END_THREAD_ASYNC: i32 = 22;
+    pub const BAD_FUTURE_DROP: i32 = 23;
     pub const BAD_FACTORY: i32 = 30;
     pub const BAD_START: i32 = 31;
+    pub const BAD_DROP: i32 = 32;
+    pub const BAD_DROP_PANIC: i32 = 33;
 }
 
 /// What the handlers share with the test.
@@ -107,6 +112,10 @@ message!(Unencodable {} -> "Result<Odd, Error>");
 message!(LatePanic {} -> "Result<Done, Error>");
 message!(AbsentMinded { value: u64 } -> "Result<Done, Error>");
 
+message!(EndThread {} -> "Result<Done, Error>");
+message!(EndThreadAsync {} -> "Result<Done, Error>");
+message!(BadFutureDrop {} -> "Result<Done, Error>");
+
 #[derive(Serialize)]
 struct Grown {
     data: ByteBuf,
@@ -155,6 +164,10 @@ handlers! {
     Panic => Done: |this, _call, _ctx| panic!("as the test asked, in instance {}", this.instance);
     Stop => Done: |_this, _call, ctx| {
         ctx.stop();
+        Ok(Done {})
+    };
+    EndThread => Done: |_this, _call, _ctx| {
+        Arbiter::current().stop();
         Ok(Done {})
     };
     Grow => Grown: |_this, call, _ctx| Ok(Grown { data: ByteBuf::from(vec![b'x'; call.args.bytes]) });
@@ -221,6 +234,69 @@ impl Handler<Call<StopAsync>> for Tested {
     fn handle(&mut self, _: Call<StopAsync>, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
         Box::pin(async { Ok(Done {}) })
+    }
+}
+
+impl Handler<Call<EndThreadAsync>> for Tested {
+    type Result = ResponseFuture<Result<Done, Error>>;
+    fn handle(&mut self, _: Call<EndThreadAsync>, _: &mut Self::Context) -> Self::Result {
+        Box::pin(async {
+            Arbiter::current().stop();
+            std::future::pending().await
+        })
+    }
+}
+
+/// A future that is done at once and panics when it is dropped.
+struct BadFuture;
+
+impl Future for BadFuture {
+    type Output = Result<Done, Error>;
+    fn poll(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::task::Poll::Ready(Ok(Done {}))
+    }
+}
+
+impl Drop for BadFuture {
+    fn drop(&mut self) {
+        panic!("as the test asked, in the drop of a future");
+    }
+}
+
+impl Handler<Call<BadFutureDrop>> for Tested {
+    type Result = ResponseFuture<Result<Done, Error>>;
+    fn handle(&mut self, _: Call<BadFutureDrop>, _: &mut Self::Context) -> Self::Result {
+        Box::pin(BadFuture)
+    }
+}
+
+/// A handler that panics when it is dropped, which it is after it was stopped or has panicked.
+struct BadDrop;
+
+impl Actor for BadDrop {
+    type Context = Context<Self>;
+}
+
+impl Drop for BadDrop {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("as the test asked, in the drop of a handler");
+        }
+    }
+}
+
+impl Handler<Call<Stop>> for BadDrop {
+    type Result = Result<Done, Error>;
+    fn handle(&mut self, _: Call<Stop>, ctx: &mut Self::Context) -> Self::Result {
+        ctx.stop();
+        Ok(Done {})
+    }
+}
+
+impl Handler<Call<Panic>> for BadDrop {
+    type Result = Result<Done, Error>;
+    fn handle(&mut self, _: Call<Panic>, _: &mut Self::Context) -> Self::Result {
+        panic!("as the test asked, before its drop panics too")
     }
 }
 
@@ -301,10 +377,16 @@ pub fn programs(shared: &Shared) -> [Program; 2] {
         .procedure::<LatePanic>(proc::LATE_PANIC, "late_panic")
         .procedure::<AbsentMinded>(proc::ABSENT_MINDED, "absent_minded")
         .inline::<Grow>(proc::GROW_INLINE, "grow_inline")
+        .procedure::<EndThread>(proc::END_THREAD, "end_thread")
+        .asynchronous::<EndThreadAsync>(proc::END_THREAD_ASYNC, "end_thread_async")
+        .asynchronous::<BadFutureDrop>(proc::BAD_FUTURE_DROP, "bad_future_drop")
         .handler(bad_factory)
         .procedure::<Count>(proc::BAD_FACTORY, "bad_factory")
         .handler(bad_start)
-        .procedure::<Count>(proc::BAD_START, "bad_start");
+        .procedure::<Count>(proc::BAD_START, "bad_start")
+        .handler(|| BadDrop)
+        .procedure::<Stop>(proc::BAD_DROP, "bad_drop")
+        .procedure::<Panic>(proc::BAD_DROP_PANIC, "bad_drop_panic");
     let second = Program::new("test", TEST, 2).handler(make).procedure::<Count>(proc::COUNT, "count");
     [first.into(), second.into()]
 }

@@ -16,12 +16,13 @@ pub struct TestService {
 }
 
 impl TestService {
-    /// With the defaults, but two workers on any machine.
+    /// With the defaults, but two workers on any machine, none more and none for priority calls only.
     pub fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// With what `configure` changes. It may add addresses; the Unix socket comes first.
+    /// With what `configure` changes. It may add addresses; the Unix socket comes first. Unless it says how many
+    /// workers there may be, there are no more than it wants at least.
     pub fn with(configure: impl FnOnce(&mut Config)) -> Self {
         Self::with_programs(|_| Vec::new(), configure)
     }
@@ -32,7 +33,12 @@ impl TestService {
         let mut config = Config { listen: vec![Address::Unix(folder.path().join("socket"))], ..Config::default() };
         config.limits.min_workers = 2;
         config.limits.io_arbiters = 2;
+        config.limits.prio_workers = 0;
+        let default = config.limits.max_workers;
         configure(&mut config);
+        if config.limits.max_workers == default {
+            config.limits.max_workers = config.limits.min_workers;
+        }
         let shared = Shared::default();
         let service =
             programs(&shared).into_iter().chain(further(&shared)).fold(Service::new(config), Service::program);
