@@ -25,12 +25,14 @@ use std::time::Instant;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Context};
+use bytes::Bytes;
 use postroom_protocol::Error;
 
 use crate::call;
 use crate::hub::Hubs;
 use crate::incident;
 use crate::job::{Job, Ticket};
+use crate::pool::handover::SHARED_PAYLOAD;
 use crate::program::handler::{Answer, AsyncReply, Request, Run, panic_text};
 use crate::program::registry::Registry;
 use crate::stage::{Share, View};
@@ -56,6 +58,8 @@ pub(crate) struct Running {
     pub(crate) ticket: Ticket,
     pub(crate) entry: u32,
     pub(crate) trace: Option<Arc<str>>,
+    /// The bytes of its arguments.
+    arguments: Bytes,
     /// The instance that made its future.
     seat: Rc<Seat>,
 }
@@ -242,8 +246,16 @@ impl Desk {
         self.feed.answer(ticket, Verdict::of(error), &mut packet);
     }
 
-    fn panicked(&self, ticket: &Ticket, entry: u32, trace: Option<&Arc<str>>, panic: &(dyn std::any::Any + Send)) {
+    fn panicked(
+        &self,
+        ticket: &Ticket,
+        entry: u32,
+        trace: Option<&Arc<str>>,
+        arguments: &[u8],
+        panic: &(dyn std::any::Any + Send),
+    ) {
         self.registry.watch.will_restart();
+        self.registry.poison.panicked(ticket.client_id, entry, arguments, Instant::now());
         let incident = incident::next();
         let name = &self.registry.procedure(entry).name;
         let text = panic_text(panic);
@@ -255,7 +267,7 @@ impl Desk {
 
     /// After an async call's future has panicked: answers it and puts a fresh handler in its place.
     pub(crate) fn future_panicked(&self, running: &Running, panic: &(dyn std::any::Any + Send)) {
-        self.panicked(&running.ticket, running.entry, running.trace.as_ref(), panic);
+        self.panicked(&running.ticket, running.entry, running.trace.as_ref(), &running.arguments, panic);
         // Only the instance that made the future goes; the one there now may be another already.
         if !running.seat.vacant.replace(true) {
             running.seat.wake();
@@ -288,10 +300,15 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             client = ticket.client_id, serial = ticket.serial, trace = trace.as_deref();
             "the handler of {} runs", procedure.name
         );
+        if let Err(error) = self.desk.registry.poison.check(ticket.client_id, entry, &payload, ticket.begun) {
+            call::within(ticket.call_id(), trace.as_ref(), || log::debug!("refused: {error}"));
+            self.desk.refuse(&ticket, &error);
+            return Ok(());
+        }
         let run = &self.runs[procedure.run as usize];
         let view = Some(View::new(&self.desk.hubs, &ticket));
         let context = call::Context { peer, serial: ticket.serial, trace: trace.clone(), deadline, view };
-        let request = Request { header: ticket.header(), context, payload, max_packet: self.desk.max_packet };
+        let request = Request { header: ticket.header(), context, payload: &payload, max_packet: self.desk.max_packet };
         let packet = &mut self.packet;
         let ran = call::within(ticket.call_id(), trace.as_ref(), || {
             catch_unwind(AssertUnwindSafe(|| match run {
@@ -308,11 +325,14 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         match ran {
             Ok(Ok(verdict)) => self.desk.feed.answer(&ticket, verdict, &mut self.packet),
             Ok(Err(future)) => {
-                self.desk.feed.spawn(Running { ticket, entry, trace, seat: self.seat.clone() }, future);
+                // A call that waits must not hold the buffer that it came in with others.
+                let arguments = if payload.len() < SHARED_PAYLOAD { Bytes::copy_from_slice(&payload) } else { payload };
+                let seat = self.seat.clone();
+                self.desk.feed.spawn(Running { ticket, entry, trace, arguments, seat }, future);
             }
             Err(panic) => {
                 self.packet.clear();
-                self.desk.panicked(&ticket, entry, trace.as_ref(), &*panic);
+                self.desk.panicked(&ticket, entry, trace.as_ref(), &payload, &*panic);
                 return Err(Panicked);
             }
         }

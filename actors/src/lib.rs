@@ -14,6 +14,7 @@
 //! - `pool`: hands calls to workers, and holds those that have to wait.
 //! - `worker`: the actors that run handlers, each on a thread of its own.
 //! - `supervisor`: starts and replaces workers, and watches over handlers that fail while they start.
+//! - `watchdog`: names calls that hold their threads for too long.
 //! - `desk`: where handler actors sit on such a thread, and get their calls.
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
 //! - `job`, `reply`: what travels there and back. `stage`: whether a call still waits, runs, or was ended.
@@ -40,6 +41,7 @@ mod stage;
 mod sync;
 mod timer;
 mod watch;
+mod watchdog;
 
 pub mod call;
 pub mod event_loop;
@@ -58,3 +60,4 @@ pub use program::registry::ProgramErrors;
 pub use program::{Class, Handlers, Outcome, Procedure, Program, Schemas};
 pub use server::{Parts, Report, Running, StartError, Stopper};
 pub use supervisor::health::{Health, Reason};
+pub use watchdog::StuckCall;

@@ -170,6 +170,14 @@ table! {
         "Calls of all clients that wait for a worker. One more is answered `overloaded`.";
     max_pending_bytes: u64 = 256 * MIB, Bytes, (1024, 1024 * 1024 * MIB), Answer,
         "The same in bytes of packets.";
+    poison_after: u32 = 3, Count, (0, 1000), Answer,
+        "Panics that calls of one client with the same procedure and arguments may cost. Then the call is answered `poisoned` for a minute; 0 never does.";
+    stuck_after: Duration = Duration::from_secs(30), Duration, (1, YEAR_MS), Wait,
+        "Time that a blocking call may run before it is named in the log and in the statistics, and its worker's place is filled, for up to `max_workers` such calls.";
+    queue_target: Duration = Duration::ZERO, Duration, (0, YEAR_MS), Answer,
+        "Time that calls may wait for a worker before they are shed; 0 is never. When even the shortest wait was longer for `queue_interval`, calls that have waited twice this long are answered `overloaded`.";
+    queue_interval: Duration = Duration::from_millis(100), Duration, (1, YEAR_MS), Wait,
+        "Time over which the wait is watched for `queue_target`: bursts that pass sooner shed nothing.";
     min_workers: usize = cores(), Count, (1, 1024), Wait,
         "Workers for blocking procedures that are always there, each on a thread of its own.";
     max_workers: usize = (4 * cores()).clamp(8, 1024), Count, (1, 1024), Wait,

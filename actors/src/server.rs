@@ -3,6 +3,7 @@
 //! ```text
 //! control thread  System, listener, event loop, supervisor
 //! io 0 … n        a hub each, with its readers and inline handlers; on the first also the pool actor
+//! watchdog        looks at what the others run
 //! worker 0 … n    a worker each, with its handlers
 //! priority 0 … n  a worker each, that takes priority calls only
 //! async 0 … n     an async worker each, with its handlers
@@ -38,7 +39,7 @@ use crate::stats::{self, Stats};
 use crate::supervisor::health::Health;
 use crate::supervisor::thread::{Thread, join};
 use crate::supervisor::{Controls, Dismiss, Open, Supervisor};
-use crate::timer;
+use crate::{timer, watchdog};
 
 /// How long clients may take, once their last call is answered, to read that and to end their connection.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -164,7 +165,7 @@ impl Running {
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { limits, addresses, unix_access, programs, stats } = parts;
         let limits = limits.settled()?;
-        let registry = Arc::new(Registry::new(programs)?);
+        let registry = Arc::new(Registry::new(programs, limits.poison_after)?);
         let controls = Controls::new(limits.workers(), registry.watch.clone());
         let shared = controls.clone();
         if let Some(descriptors) = listener::raise_descriptor_limit() {
@@ -363,9 +364,20 @@ async fn control(
         let pool = handover.clone();
         handover.pool_started(Pool::start_in_arbiter(&io.handle(), move |_| Pool::new(pool)));
     }
+    let watchdog = match Thread::start("watchdog".to_owned()) {
+        Ok(watchdog) => watchdog,
+        Err(error) => {
+            join(threads);
+            let _ = started.send(Err(error));
+            return Report::default();
+        }
+    };
+    watchdog.handle().spawn(watchdog::watch(handover.clone(), limits.stuck_after));
+    let mut threads = threads;
+    threads.push(watchdog);
     let supervisor = Supervisor::new(handover.clone(), controls.clone(), limits.max_packet).start();
     let mut hub_addresses = Vec::new();
-    for (number, thread) in threads.iter().enumerate() {
+    for (number, thread) in threads.iter().take(limits.io_arbiters).enumerate() {
         let handover = handover.clone();
         let limits = limits.clone();
         let hub = Hub::start_in_arbiter(&thread.handle(), move |_| {

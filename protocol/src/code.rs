@@ -54,7 +54,7 @@ codes! {
     SHUTTING_DOWN = "shutting_down";
     /// The service does not do this, here or yet.
     UNSUPPORTED = "unsupported";
-    /// What the call works on was left broken by an earlier failure.
+    /// This very call has failed the service again and again; it is refused for a while.
     POISONED = "poisoned";
     /// A packet was begun and not ended in time.
     PACKET_TIMEOUT = "packet_timeout";

@@ -21,6 +21,7 @@ mod idle;
 mod keepalive;
 mod limits;
 mod listening;
+mod overload;
 mod panics;
 mod pool;
 mod python_client;

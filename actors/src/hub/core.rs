@@ -191,6 +191,14 @@ impl HubCore {
         self.with_client(key, Instant::now(), |connection| connection.client.set_default_deadline(deadline));
     }
 
+    /// An inline call has held this arbiter for long.
+    pub(super) fn slow_inline(&self, ticket: &Ticket, took: Duration) {
+        let registry = self.handover.registry();
+        if let Ok(entry) = registry.find(ticket.program, ticket.version, ticket.procedure) {
+            self.handover.findings().slow_inline(&registry.procedure(entry).name, ticket.call_id(), took);
+        }
+    }
+
     /// What this hub counts.
     pub(crate) fn stats(&self) -> &Block {
         &self.stats

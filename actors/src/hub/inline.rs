@@ -18,6 +18,7 @@ use crate::job::{Job, Ticket};
 use crate::program::handler::Answer;
 use crate::reply::Replies;
 use crate::stats::outcome::Verdict;
+use crate::watchdog::rounds::MAX_INLINE;
 
 pub(super) struct InlineFeed {
     queue: RefCell<VecDeque<Job>>,
@@ -53,7 +54,9 @@ impl Feed for Rc<InlineFeed> {
         {
             next = self.queue.borrow_mut().pop_front();
         }
-        if next.is_none() {
+        if let Some(job) = &next {
+            self.hubs.beat(job.ticket.hub.into()).begin(job.entry, &job.ticket);
+        } else {
             // All are done: what is ready leaves, on the thread that is to write it anyway.
             let replies = self.replies.take();
             let hub = self.hub.borrow().upgrade();
@@ -69,6 +72,13 @@ impl Feed for Rc<InlineFeed> {
     fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         let now = Instant::now();
         self.answered.set(Some(now));
+        self.hubs.beat(ticket.hub.into()).end();
+        let took = now.saturating_duration_since(ticket.begun);
+        if took > MAX_INLINE
+            && let Some(hub) = self.hub.borrow().upgrade()
+        {
+            hub.slow_inline(ticket, took);
+        }
         self.replies.borrow_mut().push(ticket, verdict, now, packet);
     }
 

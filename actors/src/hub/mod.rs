@@ -33,6 +33,7 @@ use crate::server::Ready;
 use crate::stage::Stages;
 use crate::stats::block::Block;
 use crate::stats::outcome::Verdict;
+use crate::watchdog::beat::Beat;
 
 /// The hubs of a service, by number, as others reach them; and the event loop, for the handlers that they all have.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ struct HubPlace {
     address: OnceLock<Addr<Hub>>,
     stages: Stages,
     block: Arc<Block>,
+    /// The inline call that runs, for the watchdog.
+    beat: Beat,
 }
 
 impl Hubs {
@@ -52,6 +55,7 @@ impl Hubs {
             address: OnceLock::new(),
             stages: Stages::default(),
             block: Arc::new(Block::new(procedures)),
+            beat: Beat::default(),
         };
         Self(std::iter::repeat_with(place).take(hubs).collect(), OnceLock::new())
     }
@@ -82,6 +86,11 @@ impl Hubs {
     pub(crate) fn set_event_loop(&self, events: EventLoop) {
         // Set once, when the service starts.
         let _ = self.1.set(events);
+    }
+
+    /// The inline call that a hub runs.
+    pub(crate) fn beat(&self, hub: usize) -> &Beat {
+        &self.0[hub].beat
     }
 
     /// What a hub counts.

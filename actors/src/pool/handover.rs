@@ -21,9 +21,9 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use bytes::Bytes;
@@ -45,6 +45,9 @@ use crate::reply::Replies;
 use crate::stage::CallRef;
 use crate::stats;
 use crate::supervisor::{Look, Supervisor};
+use crate::watchdog::Findings;
+use crate::watchdog::beat::Runs;
+use crate::watchdog::rounds::{Kind, Place};
 use crate::worker::asynchronous::Abort;
 
 /// A payload below this size lies in a buffer that it shares with others, and is copied when it has to wait.
@@ -70,11 +73,16 @@ pub(crate) struct Handover {
     /// Whether the service stops, so that nobody takes over what a worker leaves.
     stopping: AtomicBool,
     pending: Mutex<Pending>,
+    queue_target: Duration,
+    queue_interval: Duration,
+    /// How many calls were shed for their time in the queue.
+    shed: AtomicU64,
     waiting_async: AtomicUsize,
     /// How many calls were ended while they waited, since the pending ones were looked through for them.
     ended: AtomicUsize,
     has_priority: bool,
     max_async_calls: usize,
+    findings: Arc<Findings>,
 }
 
 impl Handover {
@@ -88,11 +96,15 @@ impl Handover {
             supervisor: OnceLock::new(),
             asked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            pending: Mutex::default(),
+            pending: Mutex::new(Pending::new(limits.queue_target, limits.queue_interval)),
+            queue_target: limits.queue_target,
+            queue_interval: limits.queue_interval,
+            shed: AtomicU64::new(0),
             waiting_async: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             has_priority: registry.has_priority(),
             max_async_calls: limits.max_async_calls,
+            findings: Arc::default(),
             registry,
             hubs,
         })
@@ -277,7 +289,9 @@ impl Handover {
         }
         while pending.len(Class::Asynchronous) > 0 {
             let Some((worker, places)) = self.reserve(pending.len(Class::Asynchronous)) else { break };
-            let jobs = std::iter::from_fn(|| pending.pop(Class::Asynchronous)).take(places).collect();
+            let jobs: Vec<Job> = std::iter::from_fn(|| pending.pop(Class::Asynchronous, now)).take(places).collect();
+            // Some may have been shed.
+            self.async_place(worker).free.fetch_add(places - jobs.len(), SeqCst);
             if let Err(given_back) = self.async_place(worker).put(jobs) {
                 let back = given_back.into_iter().rev();
                 back.for_each(|job| pending.push(job, End::Front, &self.registry, now));
@@ -285,7 +299,7 @@ impl Handover {
             self.count(&pending);
         }
         let is_left = pending.len(Class::Blocking) > 0;
-        drop(pending);
+        self.unlock(pending);
         if is_left {
             self.ask_for_workers();
         }
@@ -296,6 +310,13 @@ impl Handover {
         if !self.asked.swap(true, SeqCst)
             && let Some(supervisor) = self.supervisor.get()
         {
+            supervisor.do_send(Look);
+        }
+    }
+
+    /// Has the supervisor look, also when nobody has to ask for more workers because no more may be.
+    pub(crate) fn look_after_workers(&self) {
+        if let Some(supervisor) = self.supervisor.get() {
             supervisor.do_send(Look);
         }
     }
@@ -317,6 +338,7 @@ impl Handover {
             return false;
         }
         self.count(&pending);
+        self.unlock(pending);
         true
     }
 
@@ -415,9 +437,11 @@ impl Handover {
         loop {
             if self.waiting_async.load(SeqCst) > 0 && !place.leaving.load(SeqCst) {
                 let mut pending = self.lock();
-                if let Some(job) = pending.pop(Class::Asynchronous) {
-                    self.count(&pending);
-                    return Some(job);
+                let next = pending.pop(Class::Asynchronous, Instant::now());
+                self.count(&pending);
+                self.unlock(pending);
+                if next.is_some() {
+                    return next;
                 }
             }
             place.free.fetch_add(1, SeqCst);
@@ -439,6 +463,27 @@ impl Handover {
         let (calls, bytes) = self.gauge.was_full();
         limits.insert("max_pending_calls", calls);
         limits.insert("max_pending_bytes", bytes);
+        limits.insert("queue_target", self.shed.load(Relaxed));
+    }
+
+    /// What the watchdog has found.
+    pub(crate) fn findings(&self) -> &Arc<Findings> {
+        &self.findings
+    }
+
+    /// What each thread runs now.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (Place, Option<Runs>)> {
+        let priority = ORDINARY..ORDINARY + self.priority.used_slots();
+        let workers = (0..self.ordinary.used_slots()).chain(priority);
+        let workers = workers.map(|worker| ((Kind::Worker, worker), self.place(worker).beat.read()));
+        let asynchronous = self.places.used_async().map(|(place, it)| ((Kind::Async, place), it.beat.read()));
+        let hubs = (0..self.hubs.len()).map(|hub| ((Kind::Inline, hub), self.hubs.beat(hub).read()));
+        workers.chain(asynchronous).chain(hubs)
+    }
+
+    /// Whether this is the place of an ordinary worker.
+    pub(crate) fn is_ordinary(&self, worker: usize) -> bool {
+        worker < ORDINARY
     }
 
     /// How many ordinary workers have nothing to do.
@@ -506,6 +551,18 @@ impl Handover {
         self.ordinary.announce(pending.len(Class::Blocking));
         self.priority.announce(pending.priority_len());
         self.waiting_async.store(pending.len(Class::Asynchronous), SeqCst);
+    }
+
+    /// Unlocks the pending calls, and answers those that were shed meanwhile.
+    fn unlock(&self, mut pending: MutexGuard<'_, Pending>) {
+        let shed = pending.take_shed();
+        drop(pending);
+        if !shed.is_empty() {
+            self.shed.fetch_add(shed.len() as u64, Relaxed);
+            let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+            let error = Error::overloaded("queue_target", ms(self.queue_target), ms(self.queue_interval));
+            self.hubs.refuse(shed, &error);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {

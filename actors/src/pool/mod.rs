@@ -16,6 +16,7 @@ mod model;
 mod pending;
 mod permit;
 pub(crate) mod place;
+mod shed;
 pub(crate) mod tray;
 
 use std::sync::Arc;

@@ -2,6 +2,9 @@
 //!
 //! Those of priority procedures before the others; within a priority fair between clients, and first in, first out
 //! for each of them. Its bound is the permit that each call carries, so it has none of its own.
+//!
+//! With `queue_target` ordinary calls that have waited too long are shed when their turn comes ([`Shed`]); whoever takes
+//! calls takes those too, and has them answered.
 
 use std::time::{Duration, Instant};
 
@@ -9,19 +12,23 @@ use crate::estimate::{MAX_WAIT_NS, QUANTUM_NS};
 use crate::job::Job;
 use crate::pool::fair::Fair;
 use crate::pool::growth::Demand;
+use crate::pool::shed::Shed;
 use crate::pool::tray::{Source, Tray};
 use crate::program::Class;
 use crate::program::registry::Registry;
 
 /// Calls that wait, apart by who may take them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pending {
     blocking: Lanes,
     asynchronous: Lanes,
+    /// Calls that were shed and are not answered yet.
+    shed: Vec<Job>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lanes {
+    shed: Shed,
     priority: Fair<Waiting>,
     ordinary: Fair<Waiting>,
     /// The sums of what is in both, as [`Demand`] counts them.
@@ -68,13 +75,29 @@ impl Lanes {
         self.priority.peek().or_else(ordinary)
     }
 
-    fn pop(&mut self, takes: Takes) -> Option<Job> {
-        let ordinary = |fair: &mut Fair<Waiting>| if takes == Takes::All { fair.pop() } else { None };
-        let waiting = self.priority.pop().or_else(|| ordinary(&mut self.ordinary))?;
+    fn pop(&mut self, takes: Takes, now: Instant, shed: &mut Vec<Job>) -> Option<Job> {
+        if let Some(waiting) = self.priority.pop() {
+            return Some(self.taken(waiting));
+        }
+        if takes == Takes::PriorityOnly {
+            return None;
+        }
+        loop {
+            let waiting = self.ordinary.pop()?;
+            let waited = now.saturating_duration_since(waiting.since);
+            let job = self.taken(waiting);
+            if !self.shed.sheds(waited, now) {
+                return Some(job);
+            }
+            shed.push(job);
+        }
+    }
+
+    fn taken(&mut self, waiting: Waiting) -> Job {
         *self.sum(&waiting) -= waiting.expected_ns;
         let mut job = waiting.job;
         job.permit = None;
-        Some(job)
+        job
     }
 
     fn len(&self) -> usize {
@@ -83,6 +106,23 @@ impl Lanes {
 }
 
 impl Pending {
+    /// Nothing waits. Calls are shed by this target for their time in the queue, over this interval; zero sheds none.
+    pub(crate) fn new(target: Duration, interval: Duration) -> Self {
+        let lanes = || Lanes {
+            shed: Shed::new(target, interval),
+            priority: Fair::default(),
+            ordinary: Fair::default(),
+            quick_ns: 0,
+            slow_ns: 0,
+        };
+        Self { blocking: lanes(), asynchronous: lanes(), shed: Vec::new() }
+    }
+
+    /// The calls that were shed since the last time, for the caller to answer.
+    pub(crate) fn take_shed(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.shed)
+    }
+
     pub(crate) fn push(&mut self, job: Job, end: End, registry: &Registry, now: Instant) {
         let procedure = registry.procedure(job.entry);
         let expected_ns = procedure.estimate.get().min(MAX_WAIT_NS);
@@ -98,8 +138,10 @@ impl Pending {
     }
 
     /// The next call for a worker of this class. Its permit is given back: it is pending no more.
-    pub(crate) fn pop(&mut self, class: Class) -> Option<Job> {
-        self.lanes_mut(class).pop(Takes::All)
+    pub(crate) fn pop(&mut self, class: Class, now: Instant) -> Option<Job> {
+        let Self { blocking, asynchronous, shed } = self;
+        let lanes = if class == Class::Asynchronous { asynchronous } else { blocking };
+        lanes.pop(Takes::All, now, shed)
     }
 
     pub(crate) fn len(&self, class: Class) -> usize {
@@ -113,7 +155,8 @@ impl Pending {
 
     /// Fills a worker's tray with what comes next. False when the worker has left.
     pub(crate) fn fill(&mut self, takes: Takes, tray: &Tray, registry: &Registry, now: Instant) -> bool {
-        tray.fill(&mut Blocking { lanes: &mut self.blocking, takes, registry }, now)
+        let Self { blocking: lanes, shed, .. } = self;
+        tray.fill(&mut Blocking { lanes, shed, takes, now, registry }, now)
     }
 
     /// Drops calls that are not to be kept, wherever they wait; the order of the others stays.
@@ -164,7 +207,9 @@ impl Pending {
 
 struct Blocking<'a> {
     lanes: &'a mut Lanes,
+    shed: &'a mut Vec<Job>,
     takes: Takes,
+    now: Instant,
     registry: &'a Registry,
 }
 
@@ -175,7 +220,7 @@ impl Source for Blocking<'_> {
     }
 
     fn take(&mut self) -> Option<Job> {
-        self.lanes.pop(self.takes)
+        self.lanes.pop(self.takes, self.now, self.shed)
     }
 }
 
@@ -199,7 +244,7 @@ mod tests {
                 run: 0,
             });
         }
-        Registry::new(vec![program]).unwrap()
+        Registry::new(vec![program], 0).unwrap()
     }
 
     fn job(serial: u32, procedure: i32, registry: &Registry) -> Job {
@@ -209,7 +254,7 @@ mod tests {
     #[test]
     fn calls_are_taken_in_order_priority_first_and_each_class_by_itself() {
         let registry = registry();
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(Duration::ZERO, Duration::ZERO);
         for (serial, procedure, end) in
             [(1, 1, End::Back), (2, 1, End::Back), (3, 2, End::Back), (4, 3, End::Back), (5, 1, End::Front)]
         {
@@ -217,15 +262,15 @@ mod tests {
         }
         assert_eq!((pending.len(Class::Blocking), pending.len(Class::Asynchronous)), (4, 1));
         let taken: Vec<u32> =
-            std::iter::from_fn(|| pending.pop(Class::Blocking)).map(|job| job.ticket.serial).collect();
+            std::iter::from_fn(|| pending.pop(Class::Blocking, Instant::now())).map(|job| job.ticket.serial).collect();
         assert_eq!(taken, [3, 5, 1, 2]);
-        assert_eq!(pending.pop(Class::Asynchronous).map(|job| job.ticket.serial), Some(4));
+        assert_eq!(pending.pop(Class::Asynchronous, Instant::now()).map(|job| job.ticket.serial), Some(4));
     }
 
     #[test]
     fn a_priority_worker_takes_nothing_else_and_calls_that_are_not_kept_are_gone() {
         let registry = registry();
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(Duration::ZERO, Duration::ZERO);
         let now = Instant::now();
         for (serial, procedure) in [(1, 1), (2, 2), (3, 3), (4, 1), (5, 2)] {
             pending.push(job(serial, procedure, &registry), End::Back, &registry, now);
@@ -239,7 +284,7 @@ mod tests {
         assert!(pending.fill(Takes::PriorityOnly, &tray, &registry, now));
         assert_eq!(tray.pop(now).map(|job| job.ticket.serial), Some(5));
         assert!(pending.fill(Takes::PriorityOnly, &tray, &registry, now) && tray.pop(now).is_none());
-        assert_eq!(pending.pop(Class::Blocking).map(|job| job.ticket.serial), Some(4));
+        assert_eq!(pending.pop(Class::Blocking, now).map(|job| job.ticket.serial), Some(4));
         assert_eq!(pending.demand(now), Demand::default());
     }
 }

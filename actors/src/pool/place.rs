@@ -15,6 +15,7 @@ use crate::job::Job;
 use crate::pool::bell::Bell;
 use crate::pool::pending::Takes;
 use crate::pool::tray::Tray;
+use crate::watchdog::beat::Beat;
 use crate::worker::asynchronous::Abort;
 
 /// The most ordinary workers that a service may have, as the limit `max_workers` says.
@@ -37,6 +38,8 @@ pub(crate) struct Places {
 pub(crate) struct WorkerPlace {
     pub(crate) tray: Tray,
     pub(crate) bell: Bell,
+    /// What the worker runs, for the watchdog.
+    pub(crate) beat: Beat,
     /// Whether the worker is to leave when it is done with what it runs.
     pub(crate) leaving: AtomicBool,
 }
@@ -46,6 +49,8 @@ pub(crate) struct AsyncPlace {
     /// How many more calls may run there.
     pub(crate) free: AtomicUsize,
     pub(crate) bell: Bell,
+    /// What the worker runs between two waits, for the watchdog.
+    pub(crate) beat: Beat,
     /// Whether the worker is to take no more calls.
     pub(crate) leaving: AtomicBool,
     inbox: Mutex<Inbox>,
@@ -75,7 +80,7 @@ impl Places {
     pub(crate) fn worker(&self, worker: usize) -> &WorkerPlace {
         self.workers[worker].get_or_init(|| {
             let (tray, bell) = (Tray::new(self.hubs, self.now), Bell::default());
-            Box::new(WorkerPlace { tray, bell, leaving: AtomicBool::new(false) })
+            Box::new(WorkerPlace { tray, bell, beat: Beat::default(), leaving: AtomicBool::new(false) })
         })
     }
 
@@ -92,6 +97,11 @@ impl Places {
     pub(crate) fn use_async(&self, workers: usize) {
         self.used_async.store(workers.min(ASYNC), SeqCst);
     }
+}
+
+/// The name of a worker by its place.
+pub(crate) fn name(worker: usize) -> String {
+    if worker < ORDINARY { format!("worker {worker}") } else { format!("priority {}", worker - ORDINARY) }
 }
 
 /// Which calls this worker takes.

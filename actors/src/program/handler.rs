@@ -23,10 +23,11 @@ use crate::stats::outcome::Verdict;
 
 /// What a function needs of a call beside the handler.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     pub(crate) header: Header,
     pub(crate) context: call::Context,
-    pub(crate) payload: bytes::Bytes,
+    /// Held until the call is answered: should it panic, it is known again by its arguments.
+    pub(crate) payload: &'a [u8],
     pub(crate) max_packet: u32,
 }
 
@@ -34,8 +35,8 @@ pub(crate) struct Request {
 /// it fits the smallest `max_packet`.
 const SHORT: usize = 100;
 
-type SyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request, &mut Vec<u8>) -> Verdict + Send + Sync;
-type AsyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request) -> AsyncReply + Send + Sync;
+type SyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request<'_>, &mut Vec<u8>) -> Verdict + Send + Sync;
+type AsyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request<'_>) -> AsyncReply + Send + Sync;
 
 /// How a call ended, and the packet that says so.
 pub(crate) type Answer = (Verdict, Vec<u8>);
@@ -61,10 +62,8 @@ where
 {
     Run::Sync(Box::new(|actor, ctx, request, out| {
         let Request { header, context, payload, max_packet } = request;
-        match codec::decode::<M>(&payload) {
+        match codec::decode::<M>(payload) {
             Ok(args) => {
-                // The arguments own what they need; a handler that runs long should not hold the packet.
-                drop(payload);
                 let outcome = actor.handle(Call::new(args, context), ctx);
                 encode(&header, outcome.into_result(), max_packet, out)
             }
@@ -84,9 +83,8 @@ where
 {
     Run::Async(Box::new(|actor, ctx, request| {
         let Request { header, context, payload, max_packet } = request;
-        match codec::decode::<M>(&payload) {
+        match codec::decode::<M>(payload) {
             Ok(args) => {
-                drop(payload);
                 let future = actor.handle(Call::new(args, context), ctx);
                 AsyncReply::Later(
                     async move {

@@ -12,6 +12,7 @@ use postroom_protocol::Error;
 use crate::estimate::Estimate;
 use crate::program::handler::Group;
 use crate::program::{Class, Program};
+use crate::supervisor::poison::Poison;
 use crate::supervisor::watch::Watch;
 
 /// The programs of a service.
@@ -22,6 +23,7 @@ pub(crate) struct Registry {
     pub(crate) procedures: Vec<ProcedureEntry>,
     pub(crate) groups: Vec<Arc<dyn Group>>,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) poison: Poison,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,7 @@ impl std::error::Error for ProgramErrors {}
 
 impl Registry {
     /// Checks the programs against each other and lays them out.
-    pub(crate) fn new(programs: Vec<Program>) -> Result<Self, ProgramErrors> {
+    pub(crate) fn new(programs: Vec<Program>, poison_after: u32) -> Result<Self, ProgramErrors> {
         let mut faults = Vec::new();
         let mut registry = Self {
             programs: HashMap::new(),
@@ -67,6 +69,7 @@ impl Registry {
             procedures: Vec::new(),
             groups: Vec::new(),
             watch: Arc::default(),
+            poison: Poison::new(poison_after),
         };
         let mut names: HashMap<String, u32> = HashMap::new();
         for program in programs {
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn versions_stand_side_by_side_and_unknown_ones_list_those_that_exist() {
         let registry =
-            Registry::new(vec![program("a", 7, 2, &[(1, "x")]), program("a", 7, 1, &[(1, "x"), (2, "y")])]).unwrap();
+            Registry::new(vec![program("a", 7, 2, &[(1, "x")]), program("a", 7, 1, &[(1, "x"), (2, "y")])], 0).unwrap();
         assert_ne!(registry.find(7, 1, 1).unwrap(), registry.find(7, 2, 1).unwrap());
         assert_eq!(registry.find(7, 2, 2).unwrap_err().code().as_str(), "unknown_procedure");
         assert_eq!(registry.find(8, 1, 1).unwrap_err().code().as_str(), "unknown_program");
@@ -183,11 +186,14 @@ mod tests {
 
     #[test]
     fn all_faults_of_a_declaration_are_told_at_once() {
-        let faults = Registry::new(vec![
-            program("a", 7, 0, &[(0, "x"), (1, "x"), (1, "a.b")]),
-            program("a", 8, 1, &[]),
-            program("b", 7, 0, &[]),
-        ])
+        let faults = Registry::new(
+            vec![
+                program("a", 7, 0, &[(0, "x"), (1, "x"), (1, "a.b")]),
+                program("a", 8, 1, &[]),
+                program("b", 7, 0, &[]),
+            ],
+            0,
+        )
         .unwrap_err();
         assert_eq!(faults.0.len(), 8, "{faults}");
     }

@@ -19,6 +19,7 @@ use crate::listener::census::Census;
 use crate::pool::handover::Handover;
 use crate::supervisor::Controls;
 use crate::supervisor::health::Health;
+use crate::watchdog::StuckCall;
 use block::{Counted, State};
 use buckets::upper_bound;
 
@@ -52,6 +53,11 @@ pub struct Stats {
     pub pending: Pending,
     /// Whether all is in order.
     pub health: Health,
+    /// Calls that hold their threads for too long: blocking ones beyond `stuck_after`, async ones that do not wait for
+    /// 100 ms, inline ones beyond 10 ms.
+    pub stuck: Vec<StuckCall>,
+    /// How often such calls were seen.
+    pub slow: Slow,
     /// Each procedure that was called.
     pub procedures: Vec<Procedure>,
     /// Calls that were answered without being accepted, by the code of their error.
@@ -100,10 +106,22 @@ pub struct Workers {
     pub priority: u64,
     /// Threads for async procedures.
     pub asynchronous: u64,
-    /// Threads that were given up because their handler does not return.
+    /// Those of them whose call runs beyond `stuck_after`: given up until it returns, their places filled.
     pub abandoned: u64,
     /// How often a handler or a worker was started anew after it failed.
     pub restarts: u64,
+}
+
+/// How often calls held their threads for too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Slow {
+    /// Blocking calls beyond `stuck_after`.
+    pub blocking: u64,
+    /// Async calls that did not wait for 100 ms.
+    pub asynchronous: u64,
+    /// Inline calls beyond 10 ms.
+    pub inline: u64,
 }
 
 /// Calls that wait for a worker.
@@ -200,14 +218,22 @@ impl Parts {
         }
         limits.insert("max_clients", clients.refused);
         self.handover.count_limits(&mut limits);
+        limits.insert("poison_after", self.handover.registry().poison.refused());
         limits.retain(|_, count| *count > 0);
+        let findings = self.handover.findings();
+        let [blocking, asynchronous, inline] = findings.slow();
         let refused = (0..outcome::VERDICTS)
             .map(|verdict| (outcome::name(verdict), sum(&|block| block.read_refused(verdict))))
             .filter(|(_, count)| *count > 0)
             .collect();
         Stats {
             clients,
-            workers: self.controls.count(self.handover.idle_workers()),
+            workers: Workers {
+                abandoned: findings.stuck_workers() as u64,
+                ..self.controls.count(self.handover.idle_workers())
+            },
+            stuck: findings.stuck(),
+            slow: Slow { blocking, asynchronous, inline },
             health: self.controls.watch().health(),
             pending: self.handover.count_pending(),
             procedures,

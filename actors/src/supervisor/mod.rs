@@ -9,6 +9,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod health;
+pub(crate) mod poison;
 pub(crate) mod thread;
 pub(crate) mod watch;
 
@@ -351,8 +352,14 @@ impl Supervisor {
 
     fn look_at_ordinary(&mut self, now: Instant) -> Option<Instant> {
         let Workers { min_workers, max_workers, worker_idle_timeout, .. } = self.controls.wanted();
-        let bounds =
-            Bounds { min: min_workers, max: max_workers, idle_timeout: worker_idle_timeout, cores: self.cores };
+        // The places of workers that a call does not leave are filled, as far as the budget goes.
+        let stuck = self.handover.findings().stuck_workers().min(max_workers);
+        let bounds = Bounds {
+            min: min_workers + stuck,
+            max: max_workers + stuck,
+            idle_timeout: worker_idle_timeout,
+            cores: self.cores,
+        };
         let staying = self.seated[Kind::Ordinary as usize].values().filter(|seated| !seated.leaving);
         let workers: Vec<_> =
             staying.map(|seated| (seated.post.place, self.handover.state(seated.post.place, now))).collect();

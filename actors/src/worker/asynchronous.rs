@@ -231,6 +231,7 @@ impl Feed for Rc<AsyncFeed> {
             };
             let mut job = next?;
             if job.begin(self.handover.hubs(), Instant::now()) {
+                self.handover.async_place(self.number).beat.begin(job.entry, &job.ticket);
                 return Some(job);
             }
             self.left();
@@ -238,6 +239,7 @@ impl Feed for Rc<AsyncFeed> {
     }
 
     fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+        self.handover.async_place(self.number).beat.end();
         self.outbox.borrow_mut()[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), packet);
         self.left();
     }
@@ -250,6 +252,7 @@ impl Feed for Rc<AsyncFeed> {
 
     fn spawn(&self, running: Running, mut future: LocalBoxFuture<'static, Answer>) {
         let ticket = running.ticket;
+        self.handover.async_place(self.number).beat.end();
         if !self.handover.hubs().stages(ticket.hub).is_wanted(ticket.call) {
             // It was ended between its begin and here, where an abort does not find it.
             return self.gone(&ticket);
@@ -263,7 +266,10 @@ impl Feed for Rc<AsyncFeed> {
             let call = running.ticket.call_id();
             let outcome = poll_fn(|task| {
                 let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
+                let beat = &feed.handover.async_place(feed.number).beat;
+                beat.begin(running.entry, &running.ticket);
                 let polled = call::within(call, running.trace.as_ref(), poll);
+                beat.end();
                 match polled {
                     Ok(poll) => poll.map(Ok),
                     Err(panic) => Poll::Ready(Err(panic)),

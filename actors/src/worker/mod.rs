@@ -133,6 +133,7 @@ impl Feed for WorkerFeed {
                     client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
                     "worker {} takes it", self.number
                 );
+                self.handover.place(self.number).beat.begin(job.entry, &job.ticket);
                 self.running.set(Some((job.entry, now)));
                 return Some(job);
             }
@@ -154,6 +155,7 @@ impl Feed for WorkerFeed {
     fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         let now = Instant::now();
         self.answered.set(Some(now));
+        self.handover.place(self.number).beat.end();
         self.handover.tray(self.number).answer(ticket, verdict, now, packet);
     }
 

@@ -40,6 +40,8 @@ pub mod proc {
     pub const END_THREAD: i32 = 21;
     pub const END_THREAD_ASYNC: i32 = 22;
     pub const BAD_FUTURE_DROP: i32 = 23;
+    pub const HOLD_INLINE: i32 = 40;
+    pub const HOLD_ASYNC: i32 = 41;
     pub const BAD_FACTORY: i32 = 30;
     pub const BAD_START: i32 = 31;
     pub const BAD_DROP: i32 = 32;
@@ -111,6 +113,8 @@ message!(OwnError { number: u64 } -> "Result<Done, TestError>");
 message!(Unencodable {} -> "Result<Odd, Error>");
 message!(LatePanic {} -> "Result<Done, Error>");
 message!(AbsentMinded { value: u64 } -> "Result<Done, Error>");
+message!(Hold { ms: u64 } -> "Result<Done, Error>");
+message!(HoldAsync { ms: u64 } -> "Result<Done, Error>");
 
 message!(EndThread {} -> "Result<Done, Error>");
 message!(EndThreadAsync {} -> "Result<Done, Error>");
@@ -178,6 +182,10 @@ handlers! {
         ctx.spawn(async { panic!("in a future of the handler's own") }.into_actor(_this));
         Ok(Done {})
     };
+    Hold => Done: |_this, call, _ctx| {
+        std::thread::sleep(std::time::Duration::from_millis(call.args.ms));
+        Ok(Done {})
+    };
     AbsentMinded => Done: |_this, call, _ctx| {
         let hidden = format!("/secret/{}", call.args.value);
         std::panic::panic_any(hidden)
@@ -197,6 +205,17 @@ impl Handler<Call<PassAsync>> for Tested {
         let gate = self.shared.gate.clone();
         Box::pin(async move {
             gate.pass_async(call.args.door).await;
+            Ok(Done {})
+        })
+    }
+}
+
+impl Handler<Call<HoldAsync>> for Tested {
+    type Result = ResponseFuture<Result<Done, Error>>;
+    fn handle(&mut self, call: Call<HoldAsync>, _: &mut Self::Context) -> Self::Result {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            std::thread::sleep(std::time::Duration::from_millis(call.args.ms));
             Ok(Done {})
         })
     }
@@ -377,6 +396,8 @@ pub fn programs(shared: &Shared) -> [Program; 2] {
         .procedure::<LatePanic>(proc::LATE_PANIC, "late_panic")
         .procedure::<AbsentMinded>(proc::ABSENT_MINDED, "absent_minded")
         .inline::<Grow>(proc::GROW_INLINE, "grow_inline")
+        .inline::<Hold>(proc::HOLD_INLINE, "hold_inline")
+        .asynchronous::<HoldAsync>(proc::HOLD_ASYNC, "hold_async")
         .procedure::<EndThread>(proc::END_THREAD, "end_thread")
         .asynchronous::<EndThreadAsync>(proc::END_THREAD_ASYNC, "end_thread_async")
         .asynchronous::<BadFutureDrop>(proc::BAD_FUTURE_DROP, "bad_future_drop")

@@ -34,6 +34,8 @@ impl TestService {
         config.limits.min_workers = 2;
         config.limits.io_arbiters = 2;
         config.limits.prio_workers = 0;
+        // Tests that panic their handlers do so again and again with the same call.
+        config.limits.poison_after = 0;
         let default = config.limits.max_workers;
         configure(&mut config);
         if config.limits.max_workers == default {

@@ -1,0 +1,156 @@
+//! Calls that panic their handler again and again: refused for a while.
+//!
+//! A call is known by its client, its procedure and its arguments. Looked up only while some call has panicked lately,
+//! so the way of a call costs one load. Plain code with time as an argument, under a lock that calls come to only then.
+//!
+//! Bound: [`ENTRIES`]; the ones that panicked longest ago make room.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use postroom_protocol::{Code, Error};
+
+/// How many calls are remembered.
+const ENTRIES: usize = 1024;
+/// How long a call is refused after its last panic, and after how long it is forgotten.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// The calls that have panicked lately.
+#[derive(Debug)]
+pub(crate) struct Poison {
+    /// So many panics are one too many; 0 turns all of this off.
+    after: u32,
+    is_empty: AtomicBool,
+    refused: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What arguments are hashed with: nobody outside can choose arguments that collide.
+    hasher: std::hash::RandomState,
+    calls: HashMap<Key, Panics>,
+}
+
+/// A call, as far as it is the same as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    client_id: u64,
+    entry: u32,
+    arguments: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Panics {
+    count: u32,
+    last: Instant,
+}
+
+impl Poison {
+    pub(crate) fn new(after: u32) -> Self {
+        let (refused, state) = Default::default();
+        Self { after, is_empty: AtomicBool::new(true), refused, state }
+    }
+
+    /// A call has panicked.
+    pub(crate) fn panicked(&self, client_id: u64, entry: u32, arguments: &[u8], now: Instant) {
+        if self.after == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        state.forget(now);
+        if state.calls.len() >= ENTRIES {
+            let oldest = state.calls.iter().min_by_key(|(_, panics)| panics.last).map(|(key, _)| *key);
+            oldest.map(|oldest| state.calls.remove(&oldest));
+        }
+        let key = state.key(client_id, entry, arguments);
+        let panics = state.calls.entry(key).or_insert(Panics { count: 0, last: now });
+        (panics.count, panics.last) = (panics.count + 1, now);
+        self.is_empty.store(false, Relaxed);
+    }
+
+    /// Whether a call is refused, and with what.
+    pub(crate) fn check(&self, client_id: u64, entry: u32, arguments: &[u8], now: Instant) -> Result<(), Error> {
+        if self.is_empty.load(Relaxed) {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        state.forget(now);
+        self.is_empty.store(state.calls.is_empty(), Relaxed);
+        let key = state.key(client_id, entry, arguments);
+        let Some(panics) = state.calls.get(&key).filter(|panics| panics.count >= self.after) else { return Ok(()) };
+        self.refused.fetch_add(1, Relaxed);
+        let left = REFUSED.saturating_sub(now.saturating_duration_since(panics.last)).as_secs() + 1;
+        let text = format!("this very call has failed the service {} times; it is refused for {left} s", panics.count);
+        Err(Error::new(Code::POISONED, text).with_limit("poison_after", self.after))
+    }
+
+    /// How many calls were refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No panic can come between two writes to it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn key(&self, client_id: u64, entry: u32, arguments: &[u8]) -> Key {
+        Key { client_id, entry, arguments: self.hasher.hash_one(arguments) }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.calls.retain(|_, panics| now.saturating_duration_since(panics.last) < REFUSED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_call_is_refused_after_so_many_panics_and_for_a_while() {
+        let now = Instant::now();
+        let poison = Poison::new(3);
+        for _ in 0..3 {
+            poison.check(1, 2, b"bad", now).unwrap();
+            poison.panicked(1, 2, b"bad", now);
+        }
+        let error = poison.check(1, 2, b"bad", now).unwrap_err();
+        assert_eq!(
+            (error.code(), error.retryable(), error.limit()),
+            (&Code::POISONED, false, Some(("poison_after", 3)))
+        );
+        for (client, entry, arguments) in [(9, 2, &b"bad"[..]), (1, 9, b"bad"), (1, 2, b"good")] {
+            poison.check(client, entry, arguments, now).unwrap();
+        }
+        poison.check(1, 2, b"bad", now + REFUSED).unwrap();
+        assert!(poison.is_empty.load(Relaxed), "forgotten, so that nobody looks any more");
+        assert_eq!(poison.refused(), 1);
+    }
+
+    #[test]
+    fn it_remembers_the_latest_and_no_more_than_its_bound() {
+        let now = Instant::now();
+        let poison = Poison::new(1);
+        for client in 0..2 * ENTRIES as u64 {
+            poison.panicked(client, 0, b"", now + Duration::from_micros(client));
+        }
+        assert_eq!(poison.lock().calls.len(), ENTRIES);
+        poison.check(0, 0, b"", now).unwrap();
+        assert!(poison.check(2 * ENTRIES as u64 - 1, 0, b"", now).is_err());
+    }
+
+    #[test]
+    fn it_can_be_turned_off() {
+        let now = Instant::now();
+        let poison = Poison::new(0);
+        (0..10).for_each(|_| poison.panicked(1, 2, b"bad", now));
+        poison.check(1, 2, b"bad", now).unwrap();
+    }
+}

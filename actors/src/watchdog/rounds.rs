@@ -1,0 +1,152 @@
+//! What the watchdog makes of what it sees: plain code, with time as an argument.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::watchdog::beat::Runs;
+
+/// What a thread is there for, and so how long a call may hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// A worker: a blocking call has all the time until `stuck_after`.
+    Worker,
+    /// An async worker: between two waits of a call.
+    Async,
+    /// An I/O arbiter: an inline call.
+    Inline,
+}
+
+/// A thread, by what it is there for and its place among those.
+pub(crate) type Place = (Kind, usize);
+
+/// The calls that hold their threads, from round to round.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    stuck_after: Duration,
+    seen: HashMap<Place, Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    runs: Runs,
+    since: Instant,
+    told: bool,
+}
+
+/// Something to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// A call holds its thread for too long.
+    Stuck(Place, Runs, Duration),
+    /// One of which that was told does so no more.
+    Over(Place, Runs, Duration),
+}
+
+/// How long an async call may hold its thread between two waits.
+pub(crate) const MAX_POLL: Duration = Duration::from_millis(100);
+/// How long an inline call may hold its I/O arbiter.
+pub(crate) const MAX_INLINE: Duration = Duration::from_millis(10);
+
+impl Rounds {
+    pub(crate) fn new(stuck_after: Duration) -> Self {
+        Self { stuck_after, seen: HashMap::new() }
+    }
+
+    /// How long a call may hold a thread of this kind.
+    fn limit(&self, kind: Kind) -> Duration {
+        match kind {
+            Kind::Worker => self.stuck_after,
+            Kind::Async => MAX_POLL,
+            Kind::Inline => MAX_INLINE,
+        }
+    }
+
+    /// Looks at every thread once.
+    pub(crate) fn look(&mut self, now: Instant, threads: impl Iterator<Item = (Place, Option<Runs>)>) -> Vec<News> {
+        let mut news = Vec::new();
+        for (place, runs) in threads {
+            let limit = self.limit(place.0);
+            if let Some(seen) = self.seen.get_mut(&place)
+                && Some(seen.runs) == runs
+            {
+                let age = now.saturating_duration_since(seen.since);
+                if age >= limit && !seen.told {
+                    seen.told = true;
+                    news.push(News::Stuck(place, seen.runs, age));
+                }
+                continue;
+            }
+            let before = match runs {
+                Some(runs) => self.seen.insert(place, Seen { runs, since: now, told: false }),
+                None => self.seen.remove(&place),
+            };
+            if let Some(Seen { runs, since, told: true }) = before {
+                news.push(News::Over(place, runs, now.saturating_duration_since(since)));
+            }
+        }
+        news
+    }
+
+    /// The calls that were told of and still hold their threads, with their ages.
+    pub(crate) fn stuck(&self, now: Instant) -> Vec<(Place, Runs, Duration)> {
+        let stuck = self.seen.iter().filter(|(_, seen)| seen.told);
+        let mut stuck: Vec<_> =
+            stuck.map(|(place, seen)| (*place, seen.runs, now.saturating_duration_since(seen.since))).collect();
+        stuck.sort_unstable_by_key(|(place, ..)| *place);
+        stuck
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKER: Place = (Kind::Worker, 0);
+
+    fn runs(count: u64) -> Option<Runs> {
+        Some(Runs { count, entry: 0, client_id: 1, serial: 2 })
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_call_that_holds_its_worker_is_told_of_once_and_when_it_is_over() {
+        let start = Instant::now();
+        let mut rounds = Rounds::new(ms(1000));
+        let mut look = |at: u64, runs| rounds.look(start + ms(at), [(WORKER, runs)].into_iter());
+        assert_eq!(look(0, runs(1)), []);
+        assert_eq!(look(900, runs(1)), []);
+        assert_eq!(look(1000, runs(1)), [News::Stuck(WORKER, runs(1).unwrap(), ms(1000))]);
+        assert_eq!(look(1100, runs(1)), []);
+        assert_eq!(look(1200, runs(3)), [News::Over(WORKER, runs(1).unwrap(), ms(1200))]);
+        assert_eq!(look(1300, None), []);
+        assert!(rounds.stuck(start + ms(1300)).is_empty());
+    }
+
+    #[test]
+    fn calls_that_follow_each_other_are_never_stuck_however_busy_the_worker() {
+        let start = Instant::now();
+        let mut rounds = Rounds::new(ms(100));
+        assert!((0..1000).all(|n| rounds.look(start + ms(50 * n), [(WORKER, runs(2 * n + 1))].into_iter()).is_empty()));
+    }
+
+    #[test]
+    fn async_and_inline_calls_have_less_time() {
+        let start = Instant::now();
+        let mut rounds = Rounds::new(ms(100_000));
+        let threads = || [((Kind::Async, 0), runs(1)), ((Kind::Inline, 0), runs(1)), (WORKER, runs(1))].into_iter();
+        assert_eq!(rounds.look(start, threads()), []);
+        let told: Vec<Place> = rounds
+            .look(start + ms(50), threads())
+            .into_iter()
+            .map(|news| match news {
+                News::Stuck(place, ..) | News::Over(place, ..) => place,
+            })
+            .collect();
+        assert_eq!(told, [(Kind::Inline, 0)]);
+        assert_eq!(rounds.look(start + ms(100), threads()).len(), 1);
+        assert_eq!(rounds.stuck(start + ms(100)).len(), 2);
+    }
+}
