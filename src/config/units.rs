@@ -35,7 +35,7 @@ pub(super) fn print(unit: Unit, value: u64) -> String {
             }
         }
         Unit::Duration => {
-            let fits = |(_, factor): &&(&str, u64)| value.is_multiple_of(*factor);
+            let fits = |(name, factor): &&(&str, u64)| value.is_multiple_of(*factor) && (value > 0 || *name == "s");
             // Every whole number of milliseconds fits the last.
             let (name, factor) = TIMES.iter().find(fits).copied().unwrap_or(("ms", 1));
             format!("\"{}{name}\"", value / factor)
