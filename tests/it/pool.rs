@@ -52,11 +52,12 @@ fn six_slow_calls_on_at_most_five_workers_take_two_rounds() {
     let service = sized(2, 5, LONG);
     let mut client = service.client();
     let start = Instant::now();
-    let block = |serial| call(ECHO, echo::BLOCK, serial, &map([("ms", 100.into())]));
+    let block = |serial| call(ECHO, echo::BLOCK, serial, &map([("ms", 300.into())]));
     client.send(&(0..6).map(block).collect::<Vec<_>>().concat());
     (0..6).for_each(|_| drop(client.packet().value()));
     let took = start.elapsed();
-    assert!(ms(200) <= took && took < ms(290), "{took:?}");
+    // Three rounds would take 900 ms.
+    assert!(ms(600) <= took && took < ms(890), "{took:?}");
 }
 
 #[test]
@@ -203,8 +204,17 @@ fn a_priority_call_gets_through_while_all_ordinary_workers_are_stuck() {
     stuck.silence(ms(30));
     assert_eq!(service.gate().entered().len(), 2);
     let mut client = service.client();
+    // Other tests run beside this one, so a round may be spoilt by them; what has to wait for a stuck worker never comes.
+    let round = |client: &mut Client| percentiles(client).into_iter().all(|p99| p99 < ms(5));
+    assert!((0..10).any(|_| round(&mut client)), "in no round of ten were all of them answered in under 5 ms");
+    service.gate().open_all();
+    (0..10).for_each(|_| drop(stuck.packet().value()));
+}
+
+/// The 99th percentiles of 200 priority calls, inline calls and pings.
+fn percentiles(client: &mut Client) -> [Duration; 3] {
     let mut times = [const { Vec::new() }; 3];
-    for _ in 0..500 {
+    for _ in 0..200 {
         let start = Instant::now();
         client.call(ECHO, echo::NAP, &map([("ms", 0.into())]));
         times[0].push(start.elapsed());
@@ -216,14 +226,12 @@ fn a_priority_call_gets_through_while_all_ordinary_workers_are_stuck() {
         assert_eq!(client.packet().header.procedure, keepalive::PONG);
         times[2].push(start.elapsed());
     }
-    for (what, mut times) in ["a priority call", "an inline call", "a ping"].into_iter().zip(times) {
+    let p99 = times.map(|mut times| {
         times.sort_unstable();
-        let p99 = times[times.len() * 99 / 100];
-        println!("p99 of {what}: {p99:?}");
-        assert!(p99 < ms(5), "p99 of {what}: {p99:?}");
-    }
-    service.gate().open_all();
-    (0..10).for_each(|_| drop(stuck.packet().value()));
+        times[times.len() * 99 / 100]
+    });
+    println!("p99 of a priority call, an inline call, a ping: {p99:?}");
+    p99
 }
 
 #[test]
@@ -232,6 +240,7 @@ fn a_client_with_many_calls_waiting_delays_the_first_of_another_by_no_more_than_
         let service = TestService::with(|config| {
             config.limits.min_workers = 1;
             config.limits.max_async_calls = 1;
+            config.limits.io_arbiters = 1;
         });
         let pass = |serial: u32| call(TEST, procedure, serial, &door(serial.into()));
         let mut greedy = service.client();
@@ -240,9 +249,9 @@ fn a_client_with_many_calls_waiting_delays_the_first_of_another_by_no_more_than_
         greedy.call(ECHO, echo::QUICK, &parcel(1, b""));
         let mut modest = service.client();
         modest.send(&pass(1000));
+        // The pool is on the thread that reads: what it was sent before the first of these, it has by the second.
         modest.call(ECHO, echo::QUICK, &parcel(1, b""));
-        // A change that changes nothing is done on the thread of the pool, behind what came before.
-        service.running().resize(service.running().workers()).unwrap();
+        modest.call(ECHO, echo::QUICK, &parcel(1, b""));
         service.gate().open(0);
         service.gate().wait_for(2);
         let next = service.gate().entered()[1];
