@@ -12,6 +12,7 @@ mod deserializer;
 mod enums;
 mod ext;
 mod reader;
+mod writer;
 
 use std::fmt;
 
@@ -21,7 +22,9 @@ use serde::de::DeserializeOwned;
 use deserializer::Deserializer;
 
 pub use decode_error::DecodeError;
+pub(crate) use decode_error::shorten;
 pub(crate) use reader::{Reader, Token};
+pub(crate) use writer::{put_bin, put_str, put_str_length, put_uint};
 
 /// How many arrays and maps may be nested in a payload.
 pub const MAX_DEPTH: usize = 64;
@@ -42,7 +45,8 @@ pub const MAX_DEPTH: usize = 64;
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
     match payload {
         [] => decode_nothing(NIL),
-        [byte] if NOTHINGS.contains(byte) => decode_nothing(payload),
+        // Nil, and the empty map and the empty array in each of their forms.
+        [0xc0 | 0x80 | 0x90] | [0xdc | 0xde, 0, 0] | [0xdd | 0xdf, 0, 0, 0, 0] => decode_nothing(payload),
         _ => decode_value(payload, MAX_DEPTH),
     }
 }
@@ -72,8 +76,6 @@ pub(crate) fn to_value<T: Serialize + ?Sized>(value: &T) -> Option<rmpv::Value> 
 
 const NIL: &[u8] = &[0xc0];
 const EMPTY_MAP: &[u8] = &[0x80];
-/// Nil, the empty map and the empty array.
-const NOTHINGS: [u8; 3] = [0xc0, 0x80, 0x90];
 
 fn decode_nothing<T: DeserializeOwned>(sent: &[u8]) -> Result<T, DecodeError> {
     decode_value(sent, MAX_DEPTH).or_else(|error| {

@@ -161,7 +161,8 @@ pub fn encode_announcement(error: &Error, out: &mut Vec<u8>) {
     packet::finish(start, out);
 }
 
-fn encode_payload(error: &Error, out: &mut Vec<u8>) {
+/// Appends the payload of an error reply, without a packet around it.
+pub(crate) fn encode_payload(error: &Error, out: &mut Vec<u8>) {
     // Strings, numbers and MessagePack values always encode, and writing to memory does not fail.
     // Were it to fail all the same, an error reply without payload is still an error reply.
     let encoded = codec::encode(error, out);

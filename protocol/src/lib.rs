@@ -13,7 +13,8 @@
 //! - [`header`]: the 28 bytes in front of every packet.
 //! - [`packet`]: helpers that build packets in an output buffer.
 //! - [`metadata`]: the map in front of the arguments of a call with metadata.
-//! - [`codec`]: MessagePack payloads from and to Rust values.
+//! - [`rpc`]: MessagePack-RPC, the second format, with its own scanner, heads and encoders.
+//! - [`codec`]: MessagePack payloads from and to Rust values; [`xdr`]: the same for XDR payloads.
 //! - [`error`]: the error of a call, and how it travels; [`code`]: the stable codes of errors.
 //! - [`keepalive`]: the packets that ask whether the peer is there.
 //! - [`limits`]: the constants of the format.
@@ -55,9 +56,11 @@ pub mod splitter;
 
 pub mod header;
 pub mod packet;
+pub mod rpc;
 
 pub mod codec;
 pub mod metadata;
+pub mod xdr;
 
 pub mod code;
 pub mod error;
@@ -72,3 +75,4 @@ pub use error::{Error, encode_announcement, encode_reply_error};
 pub use header::{HEADER_LEN, Header, PacketType, Status};
 pub use metadata::{Metadata, MetadataError, split_metadata};
 pub use splitter::{Assembled, Packet, Payload, SplitError, Splitter, Step, TooLarge};
+pub use xdr::{XdrError, XdrErrorKind};

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::codec::{DecodeError, Reader, Token};
+use crate::codec::{DecodeError, Reader, Token, put_bin, put_str, put_uint};
 
 /// The greatest length of the map, in bytes.
 pub const MAX_METADATA: usize = 4096;
@@ -57,7 +57,7 @@ pub fn encode(metadata: &Metadata, out: &mut Vec<u8>) {
     out.push(0x80 | n_entries as u8);
     if let Some(deadline_ms) = deadline_ms {
         put_str("deadline_ms", out);
-        put_u32(*deadline_ms, out);
+        put_uint((*deadline_ms).into(), out);
     }
     if let Some(trace) = trace {
         put_str("trace", out);
@@ -65,8 +65,7 @@ pub fn encode(metadata: &Metadata, out: &mut Vec<u8>) {
     }
     if let Some(key) = key {
         put_str("key", out);
-        put_length(key.len(), [0xc4, 0xc5, 0xc6], out);
-        out.extend_from_slice(key);
+        put_bin(key, out);
     }
 }
 
@@ -174,43 +173,5 @@ fn key(token: Token<'_>) -> Result<Option<Vec<u8>>, MetadataError> {
         Token::Nil => Ok(None),
         Token::Bin(bytes) | Token::Str(bytes) => Ok(Some(bytes.to_vec())),
         _ => Err(MetadataError::WrongType { key: "key", expected: "a bin or a string" }),
-    }
-}
-
-fn put_u32(value: u32, out: &mut Vec<u8>) {
-    match value {
-        0..=0x7f => out.push(value as u8),
-        0x80..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
-        0x100..=0xffff => {
-            out.push(0xcd);
-            out.extend_from_slice(&(value as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(0xce);
-            out.extend_from_slice(&value.to_be_bytes());
-        }
-    }
-}
-
-fn put_str(text: &str, out: &mut Vec<u8>) {
-    match text.len() {
-        length @ 0..32 => out.push(0xa0 | length as u8),
-        length => put_length(length, [0xd9, 0xda, 0xdb], out),
-    }
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// A length behind the marker for its width. Lengths of 4 GiB or more do not occur within a packet.
-fn put_length(length: usize, markers: [u8; 3], out: &mut Vec<u8>) {
-    match length {
-        0..=0xff => out.extend_from_slice(&[markers[0], length as u8]),
-        0x100..=0xffff => {
-            out.push(markers[1]);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(markers[2]);
-            out.extend_from_slice(&(length as u32).to_be_bytes());
-        }
     }
 }

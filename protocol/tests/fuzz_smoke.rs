@@ -20,6 +20,16 @@ fn codec_survives_its_corpus_and_mutations() {
     run("codec", fuzz_bodies::codec);
 }
 
+#[test]
+fn rpc_survives_its_corpus_and_mutations() {
+    run("rpc", fuzz_bodies::rpc);
+}
+
+#[test]
+fn xdr_survives_its_corpus_and_mutations() {
+    run("xdr", fuzz_bodies::xdr);
+}
+
 fn run(target: &str, body: fn(&[u8])) {
     let seeds = corpus(target);
     assert!(seeds.len() > 20, "the corpus of {target} is missing");

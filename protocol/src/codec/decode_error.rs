@@ -200,7 +200,7 @@ fn one_of(names: &[&str]) -> String {
 }
 
 /// `text`, cut to at most `max` bytes and an ellipsis.
-fn shorten(text: &str, max: usize) -> String {
+pub(crate) fn shorten(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }

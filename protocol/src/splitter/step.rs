@@ -60,7 +60,7 @@ pub struct Assembled {
 
 impl Assembled {
     /// `offset` is where in `packet` the payload starts; it is at most the packet's length.
-    pub(super) fn new(packet: Vec<u8>, offset: usize) -> Self {
+    pub(crate) fn new(packet: Vec<u8>, offset: usize) -> Self {
         debug_assert!(offset <= packet.len(), "a payload starts within its packet");
         Self { packet, offset }
     }

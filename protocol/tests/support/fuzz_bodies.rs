@@ -4,19 +4,67 @@
 
 use std::collections::BTreeMap;
 
-use postroom_protocol::{Error, codec, split_metadata};
-use serde::Deserialize;
+use postroom_protocol::rpc::{self, Message, Method};
+use postroom_protocol::xdr::Fixed;
+use postroom_protocol::{Error, codec, split_metadata, xdr};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 #[path = "model.rs"]
 pub mod model;
+#[path = "rpc_model.rs"]
+pub mod rpc_model;
 
 /// Splitting in portions gives what the model says. The first three bytes choose limit and portions.
 pub fn splitter(data: &[u8]) {
-    let [limit, step, seed, stream @ ..] = data else {
+    let Some((stream, limit, cuts)) = portions(data) else {
         return;
     };
-    let limit = 28 + 8 * u32::from(*limit);
+    model::check(stream, limit, &cuts);
+    model::check(stream, limit, &[]);
+}
+
+/// Scanning in portions gives what the model says, and what comes out can be taken apart or is refused.
+/// The first three bytes choose limit and portions.
+pub fn rpc(data: &[u8]) {
+    let Some((stream, limit, cuts)) = portions(data) else {
+        return;
+    };
+    rpc_model::check(stream, limit, &cuts);
+    rpc_model::check(stream, limit, &[]);
+    for seen in rpc_model::model(stream, limit) {
+        if let rpc_model::Seen::Message(message) = seen {
+            take_apart(&message);
+        }
+    }
+    // What is no whole message must not be taken for more than it is either.
+    take_apart(stream);
+}
+
+fn take_apart(message: &[u8]) {
+    match Message::parse(message) {
+        Ok(Message::Request { method, params, .. } | Message::Notification { method, params }) => {
+            assert!(message.ends_with(params));
+            match Method::parse(method) {
+                Ok(parsed) => assert_eq!(parsed.to_string(), method),
+                Err(error) => assert!(error.to_string().len() < 1024, "a long message: {error}"),
+            }
+            if let Ok(arguments) = rpc::arguments(params) {
+                assert!(params.ends_with(arguments));
+                codec(arguments);
+            }
+        }
+        Ok(Message::Response { outcome: Ok(result), .. }) => assert!(message.ends_with(result)),
+        Ok(Message::Response { outcome: Err(error), .. }) => attempt::<Error>(error),
+        Err(error) => assert!(error.to_string().len() < 1024, "a long message: {error}"),
+    }
+}
+
+/// A stream, a limit and where to cut, chosen by the first three bytes of `data`.
+fn portions(data: &[u8]) -> Option<(&[u8], u32, Vec<usize>)> {
+    let [limit, step, seed, stream @ ..] = data else {
+        return None;
+    };
     let mut state = u64::from(*seed) + 1;
     let mut cuts = Vec::new();
     let mut at = 0;
@@ -26,8 +74,7 @@ pub fn splitter(data: &[u8]) {
         at += 1 + (state >> 33) as usize % (usize::from(*step) + 1);
         cuts.push(at);
     }
-    model::check(stream, limit, &cuts);
-    model::check(stream, limit, &[]);
+    Some((stream, 28 + 8 * u32::from(*limit), cuts))
 }
 
 /// Arbitrary bytes decode as any type or not at all, and what decodes survives being encoded again.
@@ -62,6 +109,42 @@ fn attempt<T: DeserializeOwned>(data: &[u8]) {
     }
 }
 
+/// Arbitrary bytes decode as any type or not at all, and what decodes is encoded as it was.
+pub fn xdr(data: &[u8]) {
+    attempt_xdr::<()>(data);
+    attempt_xdr::<XdrArguments>(data);
+    attempt_xdr::<Vec<Tree>>(data);
+    attempt_xdr::<Vec<u8>>(data);
+    attempt_xdr::<Vec<Option<(i16, u64, f32, f64)>>>(data);
+    attempt_xdr::<(Option<String>, u32)>(data);
+    attempt_xdr::<(i32, i32, Option<String>, i32, Option<Fixed<16>>, Option<String>)>(data);
+}
+
+fn attempt_xdr<T: DeserializeOwned + Serialize>(data: &[u8]) {
+    match xdr::decode::<T>(data) {
+        Ok(value) => {
+            let mut encoded = Vec::new();
+            xdr::encode(&value, &mut encoded).expect("what decodes encodes");
+            assert_eq!(encoded, data);
+        }
+        Err(error) => {
+            assert!(error.to_string().len() < 1024, "a long message: {error}");
+            assert!(error.offset().is_some_and(|offset| offset <= data.len()), "not within the payload: {error}");
+        }
+    }
+}
+
+/// Fields of every form that XDR has.
+#[derive(Debug, Serialize, Deserialize)]
+struct XdrArguments {
+    name: String,
+    uuid: Fixed<7>,
+    data: serde_bytes::ByteBuf,
+    small: (i8, u16, bool),
+    tree: Tree,
+    numbers: Vec<i64>,
+}
+
 /// Fields of every form.
 #[derive(Debug, Deserialize)]
 #[expect(dead_code, reason = "only decoding is of interest")]
@@ -75,8 +158,7 @@ struct Arguments {
 }
 
 /// An enum that holds itself: only the depth limit ends its nesting.
-#[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "only decoding is of interest")]
+#[derive(Debug, Serialize, Deserialize)]
 enum Tree {
     Leaf,
     Node(Box<Tree>),
