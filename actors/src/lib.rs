@@ -37,6 +37,8 @@ mod estimate;
 mod incident;
 mod job;
 mod reply;
+#[cfg(test)]
+mod simulation;
 mod stage;
 mod sync;
 mod timer;

@@ -137,6 +137,19 @@ impl Calls {
         &self.hubs
     }
 
+    /// The header of a call that has a record.
+    #[cfg(test)]
+    pub(crate) fn header(&self, call: CallRef) -> Option<Header> {
+        let record = self.records.get(call.slot as usize)?;
+        (record.generation == call.generation).then_some(record.header)
+    }
+
+    /// How many records have a call, and how many there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> (usize, usize) {
+        (self.records.len() - self.free.len(), self.records.len())
+    }
+
     /// Takes down a call that has just been accepted, as the newest of its client.
     pub(crate) fn accept(&mut self, call: Accepted, place: Place) -> CallRef {
         let Accepted { client, header, entry, cost, received, deadline, ties } = call;

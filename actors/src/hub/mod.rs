@@ -9,7 +9,7 @@
 pub(crate) mod calls;
 pub(crate) mod core;
 mod inline;
-mod table;
+pub(crate) mod table;
 mod turn;
 
 use std::rc::Rc;
@@ -46,6 +46,9 @@ struct HubPlace {
     block: Arc<Block>,
     /// The inline call that runs, for the watchdog.
     beat: Beat,
+    /// What was sent to a hub that is not there, for a simulation that stands in its place.
+    #[cfg(test)]
+    delivered: std::sync::Mutex<Vec<Replies>>,
 }
 
 impl Hubs {
@@ -56,6 +59,8 @@ impl Hubs {
             stages: Stages::default(),
             block: Arc::new(Block::new(procedures)),
             beat: Beat::default(),
+            #[cfg(test)]
+            delivered: std::sync::Mutex::default(),
         };
         Self(std::iter::repeat_with(place).take(hubs).collect(), OnceLock::new())
     }
@@ -107,9 +112,24 @@ impl Hubs {
 
     /// Sends replies to one hub.
     pub(crate) fn deliver(&self, hub: usize, replies: Replies) {
-        if let Some(address) = self.get(hub) {
-            address.do_send(Deliver(replies));
+        match self.get(hub) {
+            Some(address) => address.do_send(Deliver(replies)),
+            #[cfg(test)]
+            None => self.0[hub].delivered.lock().unwrap().push(replies),
+            #[cfg(not(test))]
+            None => {}
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_delivered(&self, hub: usize) -> bool {
+        !self.0[hub].delivered.lock().unwrap().is_empty()
+    }
+
+    /// What was sent to a hub that is not there.
+    #[cfg(test)]
+    pub(crate) fn take_delivered(&self, hub: usize) -> Vec<Replies> {
+        std::mem::take(&mut *self.0[hub].delivered.lock().unwrap())
     }
 
     /// Sends replies to all hubs that have any, by number.

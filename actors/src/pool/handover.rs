@@ -83,6 +83,12 @@ pub(crate) struct Handover {
     has_priority: bool,
     max_async_calls: usize,
     findings: Arc<Findings>,
+    /// What was sent to a pool actor that is not there, for a simulation that stands in its place.
+    #[cfg(test)]
+    baskets: Mutex<Vec<Basket>>,
+    /// The same of how often the supervisor was asked.
+    #[cfg(test)]
+    asks: AtomicUsize,
 }
 
 impl Handover {
@@ -107,6 +113,10 @@ impl Handover {
             findings: Arc::default(),
             registry,
             hubs,
+            #[cfg(test)]
+            baskets: Mutex::default(),
+            #[cfg(test)]
+            asks: AtomicUsize::new(0),
         })
     }
 
@@ -254,7 +264,10 @@ impl Handover {
         let basket = TakeIn(Basket::new(admitted, self.hubs.clone()));
         match self.pool.get() {
             Some(pool) => pool.do_send(basket),
+            #[cfg(test)]
+            None => self.baskets.lock().unwrap().push(basket.0),
             // The pool actor starts before the first client; a basket that is dropped is answered.
+            #[cfg(not(test))]
             None => drop(basket),
         }
     }
@@ -307,9 +320,12 @@ impl Handover {
 
     /// Has the supervisor look whether what waits is worth another worker.
     fn ask_for_workers(&self) {
-        if !self.asked.swap(true, SeqCst)
-            && let Some(supervisor) = self.supervisor.get()
-        {
+        if self.asked.swap(true, SeqCst) {
+            return;
+        }
+        #[cfg(test)]
+        self.asks.fetch_add(1, SeqCst);
+        if let Some(supervisor) = self.supervisor.get() {
             supervisor.do_send(Look);
         }
     }
@@ -568,6 +584,34 @@ impl Handover {
     fn lock(&self) -> MutexGuard<'_, Pending> {
         // No panic can come between two writes to the pending calls, so a poisoned lock guards whole data.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For a simulation that stands in the place of the actors.
+#[cfg(test)]
+impl Handover {
+    /// What was sent to the pool actor.
+    pub(crate) fn take_baskets(&self) -> Vec<Basket> {
+        std::mem::take(&mut *self.baskets.lock().unwrap())
+    }
+
+    pub(crate) fn has_baskets(&self) -> bool {
+        !self.baskets.lock().unwrap().is_empty()
+    }
+
+    /// Calls that have a permit to wait, and their bytes.
+    pub(crate) fn gauge(&self) -> (u64, u64) {
+        self.gauge.held()
+    }
+
+    /// How often the supervisor was asked to look.
+    pub(crate) fn asks(&self) -> usize {
+        self.asks.load(SeqCst)
+    }
+
+    /// How many calls wait and how many workers are idle: ordinary ones, then priority ones.
+    pub(crate) fn waiting_and_idle(&self) -> [(usize, usize); 2] {
+        [&self.ordinary, &self.priority].map(|meeting| (meeting.waiting(), meeting.idle()))
     }
 }
 

@@ -574,6 +574,11 @@ impl Client {
 
     /// A ping is due. A client that has left as many as `keepalive_count` unanswered is dead.
     fn ping(&mut self, now: Instant) {
+        if !self.output.is_empty() {
+            // A ping would wait behind what the client has not read: `write_timeout` says whether it still does.
+            (self.heard_at, self.pings) = (now, 0);
+            return;
+        }
         if self.pings < self.limits.keepalive_count {
             self.pings += 1;
             return self.push(Bytes::copy_from_slice(&keepalive::ping()), 0, now);
@@ -774,6 +779,36 @@ impl Client {
 
     fn holds_too_much(&self) -> bool {
         self.output.len() + self.running_bytes > self.limits.max_client_output
+    }
+}
+
+/// What a client holds, for a simulation to compare with its limits.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holds {
+    pub(crate) in_progress: usize,
+    pub(crate) running_bytes: u64,
+    pub(crate) backlog: usize,
+    pub(crate) backlog_bytes: u64,
+    pub(crate) unsplit: usize,
+    pub(crate) pings: u32,
+    pub(crate) is_open: bool,
+    pub(crate) is_full: bool,
+}
+
+#[cfg(test)]
+impl Client {
+    pub(crate) fn holds(&self) -> Holds {
+        Holds {
+            in_progress: self.in_progress,
+            running_bytes: self.running_bytes,
+            backlog: self.backlog.len(),
+            backlog_bytes: self.backlog_bytes,
+            unsplit: self.unsplit.as_ref().map_or(0, |(bytes, _)| bytes.len()),
+            pings: self.pings,
+            is_open: matches!(self.phase, Phase::Open),
+            is_full: self.is_full(),
+        }
     }
 }
 

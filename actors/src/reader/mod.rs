@@ -9,7 +9,7 @@
 
 pub(crate) mod client;
 pub(crate) mod deadlines;
-mod output;
+pub(crate) mod output;
 mod socket;
 
 use std::cell::RefCell;

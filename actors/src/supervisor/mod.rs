@@ -191,6 +191,8 @@ pub(crate) struct Supervisor {
     /// Its timer on the event loop, and for when that is set.
     timer: Option<TimerId>,
     set: Option<Instant>,
+    /// Whether it looks after calls that a worker left when it ended: they may have come to wait behind others.
+    rescues: bool,
     is_dismissed: bool,
 }
 
@@ -207,6 +209,7 @@ impl Supervisor {
             last_look: None,
             timer: None,
             set: None,
+            rescues: false,
             is_dismissed: false,
         }
     }
@@ -330,6 +333,10 @@ impl Supervisor {
         }
         if !self.ending.is_empty() || self.has_leaving_async() {
             again = earliest(again, Some(now + REAP_INTERVAL));
+        }
+        if self.rescues {
+            self.rescues = self.handover.rescue(now);
+            again = earliest(again, self.rescues.then(|| now + MAX_WAIT));
         }
         if self.watch().is_in_trouble(Trouble::Ended) {
             let is_settled = |seated: &Seated| now.saturating_duration_since(seated.since) >= SETTLED;
@@ -492,6 +499,7 @@ impl Handler<Ended> for Supervisor {
 
     fn handle(&mut self, ended: Ended, _: &mut Self::Context) {
         let post = ended.0;
+        self.rescues = true;
         let seated = &mut self.seated[post.kind as usize];
         if seated.get(&post.place).is_none_or(|seated| seated.post != post) {
             return;

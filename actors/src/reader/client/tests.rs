@@ -431,6 +431,25 @@ fn no_keepalive_runs_against_a_client_that_is_held() {
 }
 
 #[test]
+fn a_client_that_has_replies_to_read_is_not_pinged_behind_them() {
+    let now = Instant::now();
+    let limits = Limits { keepalive_interval: Duration::from_secs(2), keepalive_count: 1, ..Limits::default() };
+    let mut client = client(limits, now);
+    let mut started = Started::default();
+    let at = |seconds| now + Duration::from_secs(seconds);
+    client.feed(&[keepalive::pong().to_vec(), call(0, 0)].concat(), 0, now, &mut started);
+    assert!(started.result(0, &mut client, now));
+    for seconds in [2, 4, 6, 8] {
+        client.expire(at(seconds));
+        client.wrote(1, at(seconds));
+        assert!(!client.is_gone() && client.output.len() < 28, "it reads, if slowly");
+    }
+    leave(&mut client, at(9));
+    client.expire(at(10));
+    assert_eq!(client.output.len(), 28, "a ping");
+}
+
+#[test]
 fn a_client_without_calls_is_closed_after_the_idle_timeout_and_not_while_one_runs() {
     let now = Instant::now();
     let timeout = Duration::from_secs(10);
