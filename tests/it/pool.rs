@@ -266,3 +266,16 @@ fn a_client_with_many_calls_waiting_delays_the_first_of_another_by_no_more_than_
         assert_eq!(own, (0..200).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn an_async_worker_that_is_dismissed_before_its_thread_runs_leaves_like_any_other() {
+    let service = sized(1, 1, LONG);
+    let workers = service.running().workers();
+    for _ in 0..50 {
+        service.running().resize(Workers { async_workers: 8, ..workers }).unwrap();
+        service.running().resize(Workers { async_workers: 1, ..workers }).unwrap();
+    }
+    eventually("only one is left", || service.running().stats().workers.asynchronous == 1);
+    let mut client = service.client();
+    client.call(TEST, proc::COUNT_ASYNC, &[]);
+}

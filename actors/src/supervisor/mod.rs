@@ -33,7 +33,7 @@ use crate::stats;
 use crate::supervisor::thread::Thread;
 use crate::supervisor::watch::{Trouble, Watch};
 use crate::worker::Worker;
-use crate::worker::asynchronous::AsyncWorker;
+use crate::worker::asynchronous::{Appointment, AsyncWorker};
 
 /// How often it looks whether threads that are about to end have.
 const REAP_INTERVAL: Duration = Duration::from_millis(10);
@@ -240,7 +240,8 @@ impl Supervisor {
         self.use_places();
         if kind == Kind::Async {
             self.handover.reset_async(place);
-            let worker = AsyncWorker::start_in_arbiter(&handle, move |_| AsyncWorker::new(post, handover, max_packet));
+            let appointment = Appointment::new(post, handover);
+            let worker = AsyncWorker::start_in_arbiter(&handle, move |_| AsyncWorker::new(appointment, max_packet));
             Ok(worker.recipient())
         } else {
             self.handover.reset(place, now);

@@ -34,10 +34,35 @@ use crate::supervisor::{Ended, Post};
 /// A worker for async procedures.
 #[derive(Debug)]
 pub(crate) struct AsyncWorker {
-    post: Post,
+    appointment: Appointment,
     handover: Arc<Handover>,
     max_packet: u32,
     started: Option<Started>,
+}
+
+/// Tells the supervisor, when it is dropped, that the worker has ended.
+///
+/// It is made before the worker is, on the way to its thread: one that is told to leave before it runs ends too.
+#[derive(Debug)]
+pub(crate) struct Appointment {
+    post: Post,
+    handover: Arc<Handover>,
+}
+
+impl Appointment {
+    pub(crate) fn new(post: Post, handover: Arc<Handover>) -> Self {
+        Self { post, handover }
+    }
+}
+
+impl Drop for Appointment {
+    fn drop(&mut self) {
+        // A worker that began has done this with what it left; its place is nobody else's before this is told.
+        self.handover.async_ended(self.post.place, Vec::new(), Instant::now());
+        if let Some(supervisor) = self.handover.supervisor() {
+            supervisor.do_send(Ended(self.post));
+        }
+    }
 }
 
 struct Started {
@@ -59,8 +84,9 @@ pub(crate) struct Abort {
 }
 
 impl AsyncWorker {
-    pub(crate) fn new(post: Post, handover: Arc<Handover>, max_packet: u32) -> Self {
-        Self { post, handover, max_packet, started: None }
+    pub(crate) fn new(appointment: Appointment, max_packet: u32) -> Self {
+        let handover = appointment.handover.clone();
+        Self { appointment, handover, max_packet, started: None }
     }
 }
 
@@ -76,7 +102,7 @@ impl Actor for AsyncWorker {
     fn started(&mut self, ctx: &mut Self::Context) {
         let outbox = std::iter::repeat_with(Replies::default).take(self.handover.hubs().len()).collect();
         let feed = Rc::new(AsyncFeed {
-            number: self.post.place,
+            number: self.appointment.post.place,
             handover: self.handover.clone(),
             queue: RefCell::default(),
             futures: RefCell::default(),
@@ -102,10 +128,7 @@ impl Drop for AsyncWorker {
             unbegun.extend(desk.abandon());
             unbegun.extend(feed.queue.borrow_mut().drain(..));
         }
-        self.handover.async_ended(self.post.place, unbegun, Instant::now());
-        if let Some(supervisor) = self.handover.supervisor() {
-            supervisor.do_send(Ended(self.post));
-        }
+        self.handover.async_ended(self.appointment.post.place, unbegun, Instant::now());
     }
 }
 
