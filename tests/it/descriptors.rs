@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use postroom_protocol::{Header, PacketType};
+
 use crate::support::*;
 
 /// A service that may have 64 descriptors, and the clients that have taken all of them.
@@ -85,4 +87,16 @@ fn an_exhausted_service_does_not_spin() {
     let lines = service.log().lines().count() - log_before;
     assert!(lines <= 20, "{lines} lines of log in a second");
     clients.iter_mut().for_each(Client::is_usable);
+}
+
+#[test]
+fn a_call_that_brings_a_descriptor_which_cannot_be_taken_is_answered_and_its_client_stays() {
+    let (service, mut clients) = exhausted();
+    let client = &mut clients[0];
+    let header = Header { packet_type: PacketType::CallWithFds, ..header(ECHO, 1, echo::MIRROR, 7) };
+    client.send(&packet(header, &1_u32.to_be_bytes()));
+    pipe_with(|fd| client.send_with_fds(&[0], &[fd]));
+    assert_eq!(client.error(7).code(), "unsupported");
+    clients.iter_mut().for_each(Client::is_usable);
+    drop(service);
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, recvmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, recvmsg,
     send, sendmsg, shutdown,
 };
 use tokio::io::unix::AsyncFd;
@@ -183,6 +183,10 @@ fn receive_with_fds(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> rustix::io::Res
             // Dropping closes them.
             fds += received.map(drop).count();
         }
+    }
+    if fds == 0 && message.flags.contains(ReturnFlags::CTRUNC) {
+        // One came, and this process had no descriptor left to take it: that is not the client's fault.
+        fds = 1;
     }
     Ok(Read { bytes: message.bytes, fds })
 }
