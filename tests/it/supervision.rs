@@ -156,4 +156,7 @@ fn a_thread_that_cannot_be_started_is_tried_again_while_the_others_serve() {
     assert_eq!(serials, (0..60).collect::<Vec<_>>());
     eventually("the log says it", || service.log().contains("degraded; workers: cannot start the thread worker"));
     client.is_usable();
+    eventually("it is in order again, because nobody needs more threads", || {
+        client.call(DIRECTORY, 3, &[])["health"]["state"] == "healthy".into()
+    });
 }

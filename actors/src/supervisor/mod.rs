@@ -252,11 +252,17 @@ impl Supervisor {
 
     /// Starts so many workers, as far as that works. Returns when to try again what did not.
     fn start_many(&mut self, kind: Kind, count: usize, now: Instant) -> Option<Instant> {
-        if count == 0 {
+        let is_relieved = kind == Kind::Ordinary && self.watch().is_in_trouble(Trouble::NoThread) && self.is_complete();
+        if count == 0 && !is_relieved {
             return None;
         }
         if let Err(after) = self.watch().may_start_workers(now) {
             return Some(now + after);
+        }
+        if count == 0 {
+            // It is time to try again, and the thread that could not be started is not needed any more.
+            self.watch().workers_recovered(Trouble::NoThread);
+            return None;
         }
         for started in 0..count {
             if let Err(error) = self.start(kind, now) {
