@@ -128,6 +128,12 @@ impl Binary {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    #[allow(dead_code)] // Only the storms of `fire` send a second signal.
+    /// The same for one that may have ended. Nobody else gets the signal: it is not waited for yet.
+    pub fn try_signal(&self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
     /// Waits until it has ended.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
