@@ -69,8 +69,8 @@ pub enum StartError {
     Programs(ProgramErrors),
     /// It cannot listen at an address.
     Bind(BindError),
-    /// The event loop cannot be made: the process has no descriptors left.
-    EventLoop(io::Error),
+    /// The process has too few descriptors for the event loop, and one in reserve.
+    Descriptors(io::Error),
     /// A thread cannot be started.
     Thread {
         /// What the thread was for.
@@ -86,7 +86,9 @@ impl std::fmt::Display for StartError {
             Self::Limits(errors) => write!(f, "{errors}"),
             Self::Programs(errors) => write!(f, "{errors}"),
             Self::Bind(error) => write!(f, "{error}"),
-            Self::EventLoop(cause) => write!(f, "cannot make the event loop: {cause}"),
+            Self::Descriptors(cause) => {
+                write!(f, "there are too few descriptors: {cause}; raise the limit (ulimit -n)")
+            }
             Self::Thread { name, cause } => write!(f, "cannot start the thread {name}: {cause}"),
         }
     }
@@ -178,7 +180,7 @@ impl Running {
         let addresses = listener::addresses(&sockets);
         let (stop, stopped) = mpsc::channel(1);
         let hubs = Arc::new(Hubs::new(limits.io_arbiters, registry.procedures.len()));
-        let (events, driver) = EventLoop::new().map_err(StartError::EventLoop)?;
+        let (events, driver) = EventLoop::new().map_err(StartError::Descriptors)?;
         let shared_events = events.without_stop();
         hubs.set_event_loop(shared_events.clone());
         let entrance = Entrance::new(hubs.clone(), Census::new(limits.max_clients));
@@ -351,6 +353,13 @@ async fn control(
     started: std_mpsc::SyncSender<Result<Arc<stats::Parts>, StartError>>,
     mut stopped: mpsc::Receiver<()>,
 ) -> Report {
+    let (drive, reserve) = match listener::begin(driver) {
+        Ok(begun) => begun,
+        Err(error) => {
+            let _ = started.send(Err(StartError::Descriptors(error)));
+            return Report::default();
+        }
+    };
     let threads = match start_io(limits.io_arbiters) {
         Ok(threads) => threads,
         Err(error) => {
@@ -394,7 +403,7 @@ async fn control(
     }
     let parts = Arc::new(stats::Parts { handover, census: entrance.census().clone(), controls });
     stats.set(&parts);
-    let listener = Listener::new(sockets, entrance.clone(), (events.clone(), driver)).start();
+    let listener = Listener::new(sockets, entrance.clone(), (events.clone(), drive), reserve).start();
     let _ = started.send(Ok(parts));
 
     // Also when the handle is gone: nobody could stop the service any more.

@@ -6,9 +6,9 @@ use postroom_protocol::{Header, PacketType};
 
 use crate::support::*;
 
-/// A service that may have 64 descriptors, and the clients that have taken all of them.
+/// A service that may have 72 descriptors, and the clients that have taken all of them.
 fn exhausted() -> (Binary, Vec<Client>) {
-    let service = Binary::serve_with_descriptors(64, "io_arbiters = 2\nmin_workers = 2\nprio_workers = 0\n");
+    let service = Binary::serve_with_descriptors(72, "io_arbiters = 2\nmin_workers = 2\nprio_workers = 0\n");
     let mut clients = Vec::new();
     loop {
         let mut client = service.client();
@@ -18,16 +18,34 @@ fn exhausted() -> (Binary, Vec<Client>) {
             Ok(Some(packet)) => {
                 let error = packet.error();
                 assert_eq!(error.code(), "overloaded");
-                assert_eq!(error.limit(), Some(("nofile", 64)));
+                assert_eq!(error.limit(), Some(("nofile", 72)));
                 client.end();
                 break;
             }
             other => panic!("neither served nor told: {other:?}"),
         }
-        assert!(clients.len() < 64, "it serves more clients than it has descriptors");
+        assert!(clients.len() < 72, "it serves more clients than it has descriptors");
     }
     assert!(clients.len() > 20, "only {} clients", clients.len());
     (service, clients)
+}
+
+#[test]
+fn a_service_that_gets_too_few_descriptors_to_start_says_so_and_one_that_starts_serves_or_tells() {
+    let config = "io_arbiters = 2\nmin_workers = 2\nprio_workers = 0\nasync_workers = 1\n";
+    let mut started = 0;
+    for descriptors in 20..60 {
+        let Some(service) = Binary::try_serve_with_descriptors(descriptors, config) else {
+            assert_eq!(started, 0, "it starts with fewer than {descriptors}");
+            continue;
+        };
+        started += 1;
+        let mut client = service.client();
+        client.send(&call(ECHO, echo::QUICK, 1, &parcel(1, b"")));
+        let packet = client.packet();
+        assert!(packet.header.serial == 1 || packet.error().code() == "overloaded", "{packet:?}");
+    }
+    assert!(started > 5, "{started}");
 }
 
 #[test]
@@ -36,7 +54,7 @@ fn newcomers_are_told_and_others_are_unharmed() {
     for _ in 0..10 {
         let start = Instant::now();
         let error = service.client().announcement();
-        assert_eq!((error.code().as_str(), error.limit()), ("overloaded", Some(("nofile", 64))));
+        assert_eq!((error.code().as_str(), error.limit()), ("overloaded", Some(("nofile", 72))));
         assert!(error.retryable());
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
         clients.iter_mut().for_each(Client::is_usable);

@@ -19,9 +19,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::task::{self, Poll, Waker};
 
 use actix::fut::WrapFuture;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
+use futures::future::LocalBoxFuture;
 use postroom_protocol::{Address, Error, encode_announcement};
 use rustix::net::sockopt::{set_tcp_nodelay, socket_peercred};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -38,7 +40,6 @@ use reserve::Reserve;
 const TOLD_AT_ONCE: usize = 64;
 
 /// The actor that owns the listening sockets and the event loop.
-#[derive(Debug)]
 pub(crate) struct Listener {
     /// Sockets on which accepting has not begun.
     sockets: Vec<Bound>,
@@ -47,7 +48,31 @@ pub(crate) struct Listener {
     paused: BTreeMap<TimerId, HandleId>,
     door: Door,
     events: EventLoop,
-    driver: Option<Driver>,
+    drive: Option<Drive>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("accepting", &self.accepting).finish_non_exhaustive()
+    }
+}
+
+/// The event loop as it runs on the listener's arbiter. It ends when it is dropped.
+pub(crate) type Drive = LocalBoxFuture<'static, io::Result<()>>;
+
+/// Begins to run the event loop on this arbiter, and takes a descriptor in reserve.
+///
+/// # Errors
+///
+/// There are not enough descriptors for that: known before anybody is told that the service listens.
+pub(crate) fn begin(mut driver: Driver) -> io::Result<(Drive, Reserve)> {
+    let reserve = Reserve::new()?;
+    let mut drive: Drive = Box::pin(async move { driver.drive().await });
+    // The first poll makes what it needs; the listener goes on with it, and is woken for what comes meanwhile.
+    match drive.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(Err(error)) => Err(error),
+        _ => Ok((drive, reserve)),
+    }
 }
 
 /// A client has left while the listener waits for descriptors.
@@ -66,10 +91,15 @@ pub(crate) struct Close;
 pub(crate) struct End;
 
 impl Listener {
-    pub(crate) fn new(sockets: Vec<Bound>, entrance: Arc<Entrance>, (events, driver): (EventLoop, Driver)) -> Self {
-        let door = Door { entrance, reserve: RefCell::new(Reserve::new()) };
+    pub(crate) fn new(
+        sockets: Vec<Bound>,
+        entrance: Arc<Entrance>,
+        (events, drive): (EventLoop, Drive),
+        reserve: Reserve,
+    ) -> Self {
+        let door = Door { entrance, reserve: RefCell::new(reserve) };
         let (accepting, paused) = Default::default();
-        Self { sockets, accepting, paused, door, events, driver: Some(driver) }
+        Self { sockets, accepting, paused, door, events, drive: Some(drive) }
     }
 
     /// Accepts what is there, and pauses where there are no descriptors.
@@ -118,10 +148,10 @@ impl Actor for Listener {
                 Err(error) => log::error!("cannot watch {}: {error}; nothing is accepted there", bound.address),
             }
         }
-        if let Some(mut driver) = self.driver.take() {
+        if let Some(drive) = self.drive.take() {
             // The driver ends, and with it the loop, when this actor does.
             let drive = async move {
-                if let Err(error) = driver.drive().await {
+                if let Err(error) = drive.await {
                     log::error!("the event loop has failed, nothing more is accepted: {error}");
                 }
             };

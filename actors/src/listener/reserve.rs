@@ -3,26 +3,33 @@
 //! Without it a service that is out of descriptors cannot even accept a connection to tell it so, and newcomers hang.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 
-/// Holds one descriptor, as long as it could get one.
+/// Holds one descriptor, unless another thread took it while it was lent: then it takes the next that is free when it
+/// is needed again.
 #[derive(Debug)]
 pub(crate) struct Reserve(Option<OwnedFd>);
 
 impl Reserve {
-    pub(crate) fn new() -> Self {
-        Self(take())
+    /// Takes a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// There is none left.
+    pub(crate) fn new() -> io::Result<Self> {
+        take().map(|taken| Self(Some(taken)))
     }
 
     /// Runs `body` with one descriptor free, and takes the reserve back.
     pub(crate) fn lend<R>(&mut self, body: impl FnOnce() -> R) -> R {
         self.0 = None;
         let result = body();
-        self.0 = take();
+        self.0 = take().ok();
         result
     }
 }
 
-fn take() -> Option<OwnedFd> {
-    File::open("/dev/null").ok().map(OwnedFd::from)
+fn take() -> io::Result<OwnedFd> {
+    File::open("/dev/null").map(OwnedFd::from)
 }

@@ -53,6 +53,11 @@ impl Binary {
 
     /// `postroom serve` with at most so many descriptors.
     pub fn serve_with_descriptors(descriptors: u32, config: &str) -> Self {
+        Self::try_serve_with_descriptors(descriptors, config).expect("it starts")
+    }
+
+    /// The same, or none if it ends at once with status 2.
+    pub fn try_serve_with_descriptors(descriptors: u32, config: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("postroom.toml");
         std::fs::write(&file, config).unwrap();
@@ -61,11 +66,15 @@ impl Binary {
         command.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
         command.arg(env!("CARGO_BIN_EXE_postroom")).args(["serve", "--config"]).arg(file);
         command.arg("--listen").arg(format!("unix:{}", folder.path().join("socket").display()));
-        Self::spawn(command, folder)
+        Self::try_spawn(command, folder)
     }
 
     /// Any command that serves, and says so as the binary does; the folder is removed at the end.
-    pub fn spawn(mut command: Command, folder: TempDir) -> Self {
+    pub fn spawn(command: Command, folder: TempDir) -> Self {
+        Self::try_spawn(command, folder).expect("it starts")
+    }
+
+    fn try_spawn(mut command: Command, folder: TempDir) -> Option<Self> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -78,13 +87,20 @@ impl Binary {
             }
         });
         let mut binary = Self { child, log, address: None, _folder: folder };
+        let mut ended = None;
         eventually("the service says where it listens", || {
-            let ended = binary.child.try_wait().unwrap();
-            assert_eq!(ended, None, "it ended at once:\n{}", binary.log());
+            ended = binary.child.try_wait().unwrap();
             binary.address = binary.addresses().into_iter().next();
-            binary.address.is_some()
+            binary.address.is_some() || ended.is_some()
         });
-        binary
+        match ended {
+            None => Some(binary),
+            Some(status) => {
+                assert_eq!(status.code(), Some(2), "it ended at once with {status}:\n{}", binary.log());
+                println!("it did not start:\n{}", binary.log());
+                None
+            }
+        }
     }
 
     /// The first address that it listens at.
