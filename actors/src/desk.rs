@@ -216,11 +216,11 @@ impl Desk {
         self.registry.watch.handler_failed(group, name, what, incident, Instant::now());
     }
 
-    /// The arbiter ends. Returns the job that was on its way to a handler; one that its handler was started for has
-    /// cost that, and is answered here.
+    /// The arbiter ends. Returns the job that was on its way to a handler; one whose handler was started for it and has
+    /// ended already has cost that, and is answered here. A handler that is still there has not seen it.
     pub(crate) fn abandon(&self) -> Option<Job> {
         let OnItsWay { job, is_first } = self.current.borrow_mut().take()?;
-        if is_first {
+        if is_first && !self.is_seated(&job) {
             self.ended_early(&job);
             return None;
         }
