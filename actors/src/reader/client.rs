@@ -25,11 +25,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postroom_protocol::{
-    Code, Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Splitter, Status, Step, encode_announcement,
+    Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Splitter, Status, Step, encode_announcement,
     encode_reply_error, keepalive, split_metadata,
 };
 
-use crate::hub::calls::{Ended, Place, Ties};
+use crate::hub::calls::{Place, Ties};
 use crate::limits::{Key, Limits};
 use crate::peer::{Peer, Transport};
 use crate::reader::output::Output;
@@ -41,62 +41,14 @@ use crate::stats::outcome::Verdict;
 /// Closing a socket with unread input would take the announcement from the client.
 const LINGER: Duration = Duration::from_secs(1);
 
+mod clock;
+mod ending;
+mod sink;
+
+pub(crate) use sink::{Accept, Arguments, Sink, Start};
+
 /// The program `directory` and its procedure `hello`: who calls it takes part in keepalive.
 const HELLO: (u32, i32) = (0x6469_7265, 1);
-
-/// Where the accepted calls of one client go, and what is known of them and of procedures.
-pub(crate) trait Sink {
-    /// The procedure that a call is for, or what its client is told.
-    fn find(&self, header: &Header) -> Result<u32, Error>;
-    /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog.
-    fn accept(&mut self, call: &Accept, place: Place) -> CallRef;
-    /// A call has moved on.
-    fn moved(&mut self, call: CallRef, place: Place);
-    /// Starts a call. Its result will come, unless it is ended before it begins.
-    fn start(&mut self, call: Start<'_>);
-    /// The oldest unanswered call that a cancel packet means.
-    fn oldest(&self, header: &Header) -> Option<CallRef>;
-    /// The unanswered calls, oldest first, and whether each runs to its end when its client leaves.
-    fn unanswered(&self) -> Vec<(CallRef, bool)>;
-    /// Ends a call before its result has come. `None` when it was answered already.
-    fn end(&mut self, call: CallRef, verdict: Verdict, now: Instant) -> Option<Ended>;
-}
-
-/// What is known of a call when it is accepted.
-#[derive(Debug)]
-pub(crate) struct Accept {
-    pub(crate) header: Header,
-    pub(crate) entry: u32,
-    /// The length of its packet.
-    pub(crate) cost: u32,
-    pub(crate) received: Instant,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) ties: Ties,
-}
-
-/// A call that starts.
-#[derive(Debug)]
-pub(crate) struct Start<'a> {
-    pub(crate) call: CallRef,
-    pub(crate) accept: Accept,
-    pub(crate) arguments: Arguments<'a>,
-}
-
-/// The bytes of a call's arguments: borrowed while they lie in the read buffer.
-#[derive(Debug)]
-pub(crate) enum Arguments<'a> {
-    Borrowed(&'a [u8]),
-    Owned(Bytes),
-}
-
-impl Arguments<'_> {
-    fn into_owned(self) -> Bytes {
-        match self {
-            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
-            Self::Owned(bytes) => bytes,
-        }
-    }
-}
 
 /// What the reader is to do with the socket's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,86 +255,6 @@ impl Client {
         matches!(self.phase, Phase::Broken | Phase::Gone | Phase::Done)
     }
 
-    /// The client has left: its calls are ended, but for those of procedures that run to their end.
-    pub(crate) fn disconnect(&mut self, now: Instant, sink: &mut impl Sink) {
-        self.phase = Phase::Gone;
-        self.splitter = Splitter::new(self.limits.max_packet);
-        self.unsplit = None;
-        self.in_progress -= self.output.clear();
-        for (call, runs_to_end) in sink.unanswered() {
-            if !runs_to_end {
-                self.end_call(call, None, now, sink);
-            }
-        }
-    }
-
-    /// Answers every call that is left with this error, or with nothing if the client has left. Returns how many.
-    pub(crate) fn finish(&mut self, error: &Error, now: Instant, sink: &mut impl Sink) -> usize {
-        let unanswered = sink.unanswered();
-        for &(call, _) in &unanswered {
-            self.end_call(call, Some(error), now, sink);
-        }
-        unanswered.len()
-    }
-
-    /// Ends a call before its result has come: the client gets this error for it.
-    pub(crate) fn end_call(&mut self, call: CallRef, error: Option<&Error>, now: Instant, sink: &mut impl Sink) {
-        let verdict = error.map_or_else(|| Verdict::of(&Error::cancelled()), Verdict::of);
-        let Some(ended) = sink.end(call, verdict, now) else { return };
-        log::debug!(
-            client = self.peer.client_id(), serial = ended.header.serial, trace = ended.trace.as_deref();
-            "a call ended {}: {}",
-            if ended.is_running { "while it runs" } else { "before it began" },
-            error.map_or("its client left".to_owned(), ToString::to_string),
-        );
-        let error = error.filter(|_| !self.is_gone());
-        let packet = error.map(|error| {
-            let mut packet = Vec::new();
-            encode_reply_error(&ended.header, error, &mut packet);
-            Bytes::from(packet)
-        });
-        if ended.place == Place::Backlog {
-            let held = self.backlog.iter().position(|held| held.call == call);
-            if held.and_then(|held| self.backlog.remove(held)).is_some() {
-                self.backlog_bytes -= u64::from(ended.cost);
-            }
-            if let Some(packet) = packet {
-                self.push(packet, 0, now);
-            }
-            return;
-        }
-        if let (Place::Key, Some(waiting)) = (ended.place, ended.key.as_ref().and_then(|key| self.keys.get_mut(key))) {
-            waiting.retain(|held| held.call != call);
-        }
-        match packet {
-            Some(packet) => self.answered(packet, 1, ended.cost.into(), now),
-            None => self.answered_and_left(1, ended.cost.into(), now),
-        }
-        if let (Place::Started, false, Some(key)) = (ended.place, ended.is_running, &ended.key) {
-            self.key_done(key, sink);
-        }
-    }
-
-    /// The call whose deadline has passed is answered.
-    pub(crate) fn deadline_passed(&mut self, call: CallRef, deadline: Duration, now: Instant, sink: &mut impl Sink) {
-        let ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        self.end_call(call, Some(&Error::deadline_exceeded(ms)), now, sink);
-    }
-
-    /// A call with this key has ended: the next one starts.
-    pub(crate) fn key_done(&mut self, key: &Arc<[u8]>, sink: &mut impl Sink) {
-        match self.keys.get_mut(key).map(VecDeque::pop_front) {
-            Some(Some(Held { call, accept, arguments })) => {
-                sink.moved(call, Place::Started);
-                sink.start(Start { call, accept, arguments: Arguments::Owned(arguments) });
-            }
-            Some(None) => {
-                self.keys.remove(key);
-            }
-            None => {}
-        }
-    }
-
     /// Calls that come without a deadline get this one from now on.
     pub(crate) fn set_default_deadline(&mut self, deadline: Duration) {
         self.default_deadline = Some(deadline);
@@ -502,99 +374,6 @@ impl Client {
             Phase::Done => Next::Done,
             _ => Next::Go,
         }
-    }
-
-    /// When [`Self::expire`] is to be called next.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        if self.is_gone() {
-            return None;
-        }
-        let write = (!self.output.is_empty()).then(|| self.written_at + self.limits.write_timeout);
-        let read = match self.phase {
-            Phase::Lingering(until) => Some(until),
-            // While the service does not read a client, no time runs against what it sends.
-            Phase::Open if !self.is_full() => {
-                let packet = self.packet_since.map(|since| since + self.limits.packet_timeout);
-                earlier(earlier(packet, self.first_packet_due), earlier(self.ping_due(), self.idle_until()))
-            }
-            _ => None,
-        };
-        earlier(write, read)
-    }
-
-    /// Time has passed: ends what has taken too long.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        if self.is_gone() {
-            return;
-        }
-        let past = |time: Option<Instant>| time.is_some_and(|time| time <= now);
-        if !self.output.is_empty() && self.written_at + self.limits.write_timeout <= now {
-            // It cannot be told: it does not read.
-            self.stats.limit(Key::write_timeout);
-            log::info!(
-                client = self.peer.client_id();
-                "cut: it left {} bytes of replies unread for write_timeout = {:?}",
-                self.output.len(),
-                self.limits.write_timeout
-            );
-            self.phase = Phase::Broken;
-        }
-        match self.phase {
-            Phase::Lingering(until) if until <= now => self.phase = Phase::Done,
-            Phase::Open if !self.is_full() => {
-                if past(self.first_packet_due) {
-                    self.stats.limit(Key::first_packet_timeout);
-                    self.close(Some(packet_timeout("first_packet_timeout", self.limits.first_packet_timeout)));
-                } else if past(self.packet_since.map(|since| since + self.limits.packet_timeout)) {
-                    self.stats.limit(Key::packet_timeout);
-                    self.close(Some(packet_timeout("packet_timeout", self.limits.packet_timeout)));
-                } else if past(self.idle_until()) {
-                    self.stats.limit(Key::idle_timeout);
-                    self.close(Some(Error::idle_timeout("idle_timeout", self.limits.idle_timeout)));
-                } else if past(self.ping_due()) {
-                    self.ping(now);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// When the next ping is due, or the last one was not answered for too long.
-    fn ping_due(&self) -> Option<Instant> {
-        let interval = self.limits.keepalive_interval;
-        (self.takes_pings && !interval.is_zero()).then(|| self.heard_at + interval * (self.pings + 1))
-    }
-
-    /// When the connection has been idle for too long.
-    fn idle_until(&self) -> Option<Instant> {
-        let limit = self.limits.idle_timeout;
-        let is_idle = self.in_progress == 0 && self.backlog.is_empty() && self.packet_since.is_none();
-        (!limit.is_zero() && is_idle).then(|| self.active_at + limit)
-    }
-
-    /// A ping is due. A client that has left as many as `keepalive_count` unanswered is dead.
-    fn ping(&mut self, now: Instant) {
-        if !self.output.is_empty() {
-            // A ping would wait behind what the client has not read: `write_timeout` says whether it still does.
-            (self.heard_at, self.pings) = (now, 0);
-            return;
-        }
-        if self.pings < self.limits.keepalive_count {
-            self.pings += 1;
-            return self.push(Bytes::copy_from_slice(&keepalive::ping()), 0, now);
-        }
-        self.stats.limit(Key::keepalive_count);
-        let silent = now.saturating_duration_since(self.heard_at).as_secs_f32();
-        let reason = Error::new(
-            Code::KEEPALIVE_TIMEOUT,
-            format!("nothing came for {silent:.1} s, nor an answer to {} pings", self.pings),
-        )
-        .with_limit("keepalive_count", self.limits.keepalive_count);
-        log::info!(client = self.peer.client_id(); "closing: {reason}");
-        let mut packet = Vec::new();
-        encode_announcement(&reason, &mut packet);
-        self.push(packet.into(), 0, now);
-        self.phase = Phase::Cut;
     }
 
     fn packet_done(&mut self) {
@@ -814,14 +593,3 @@ impl Client {
 
 #[cfg(test)]
 mod tests;
-
-fn packet_timeout(key: &'static str, limit: Duration) -> Error {
-    Error::packet_timeout(key, limit)
-}
-
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::hub::Hubs;
-use crate::hub::calls::{Accepted, Calls};
+use crate::hub::calls::{Accepted, Calls, Ended};
 use crate::job::ClientKey;
 use crate::stats::outcome::Verdict;
 

@@ -1,0 +1,64 @@
+//! Where a client's accepted calls go, and what is known of a call on its way there.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use postroom_protocol::{Error, Header};
+
+use crate::hub::calls::{Ended, Place, Ties};
+use crate::stage::CallRef;
+use crate::stats::outcome::Verdict;
+
+/// Where the accepted calls of one client go, and what is known of them and of procedures.
+pub(crate) trait Sink {
+    /// The procedure that a call is for, or what its client is told.
+    fn find(&self, header: &Header) -> Result<u32, Error>;
+    /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog.
+    fn accept(&mut self, call: &Accept, place: Place) -> CallRef;
+    /// A call has moved on.
+    fn moved(&mut self, call: CallRef, place: Place);
+    /// Starts a call. Its result will come, unless it is ended before it begins.
+    fn start(&mut self, call: Start<'_>);
+    /// The oldest unanswered call that a cancel packet means.
+    fn oldest(&self, header: &Header) -> Option<CallRef>;
+    /// The unanswered calls, oldest first, and whether each runs to its end when its client leaves.
+    fn unanswered(&self) -> Vec<(CallRef, bool)>;
+    /// Ends a call before its result has come. `None` when it was answered already.
+    fn end(&mut self, call: CallRef, verdict: Verdict, now: Instant) -> Option<Ended>;
+}
+
+/// What is known of a call when it is accepted.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    pub(crate) header: Header,
+    pub(crate) entry: u32,
+    /// The length of its packet.
+    pub(crate) cost: u32,
+    pub(crate) received: Instant,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) ties: Ties,
+}
+
+/// A call that starts.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) call: CallRef,
+    pub(crate) accept: Accept,
+    pub(crate) arguments: Arguments<'a>,
+}
+
+/// The bytes of a call's arguments: borrowed while they lie in the read buffer.
+#[derive(Debug)]
+pub(crate) enum Arguments<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Bytes),
+}
+
+impl Arguments<'_> {
+    pub(super) fn into_owned(self) -> Bytes {
+        match self {
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
