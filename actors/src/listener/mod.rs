@@ -218,6 +218,7 @@ struct Door {
 
 impl Accepted for Door {
     fn connected(&self, fd: OwnedFd, at: &Address, transport: Transport) {
+        self.reserve.borrow_mut().refill();
         let credentials = credentials(&fd, transport);
         if transport == Transport::Tcp {
             // A reply should not wait for the acknowledgement of the one before. Best effort: it works without.

@@ -6,8 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Holds one descriptor, unless another thread took it while it was lent: then it takes the next that is free when it
-/// is needed again.
+/// Holds one descriptor, unless another thread took it while it was lent: then it takes the next that is free.
 #[derive(Debug)]
 pub(crate) struct Reserve(Option<OwnedFd>);
 
@@ -19,6 +18,13 @@ impl Reserve {
     /// There is none left.
     pub(crate) fn new() -> io::Result<Self> {
         take().map(|taken| Self(Some(taken)))
+    }
+
+    /// Takes a descriptor again, if it was lost and one is free.
+    pub(crate) fn refill(&mut self) {
+        if self.0.is_none() {
+            self.0 = take().ok();
+        }
     }
 
     /// Runs `body` with one descriptor free, and takes the reserve back.
