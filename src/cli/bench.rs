@@ -31,7 +31,7 @@ pub(super) struct BenchArgs {
     /// Bytes in each call, and in each reply.
     #[arg(long, value_name = "BYTES", default_value_t = 32)]
     payload: usize,
-    /// For how long.
+    /// For how long calls are made. With --rate those that were due by then are all made, however late.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// Calls a second over all connections, at fixed times (open loop). Without it each call follows a reply.
@@ -137,7 +137,9 @@ async fn open_loop(load: &Rc<Load>, clients: &[Client], depth: u32, rate: u32, s
     let mut calls = tokio::task::JoinSet::new();
     for (index, client) in (0_u64..).zip(clients.iter().cycle()) {
         let due = started + Duration::from_nanos(index.saturating_mul(1_000_000_000) / u64::from(rate));
-        if due >= load.ends || !load.goes_on() {
+        // Only the time at which a call is due decides, never how late it is: calls left out because the service, or
+        // this load, fell behind are the very ones whose latency would have been the longest.
+        if due >= load.ends || load.failed() {
             break;
         }
         wait_until(due).await;
@@ -167,7 +169,11 @@ async fn wait_until(due: Instant) {
 
 impl Load {
     fn goes_on(&self) -> bool {
-        Instant::now() < self.ends && self.failure.borrow().is_none()
+        Instant::now() < self.ends && !self.failed()
+    }
+
+    fn failed(&self) -> bool {
+        self.failure.borrow().is_some()
     }
 
     async fn call(&self, client: &Client, due: Instant) {
