@@ -10,7 +10,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use super::{Subject, lateness};
+use super::{Pipe, Subject, lateness};
 
 const TIMER: u64 = u64::MAX;
 
@@ -37,6 +37,17 @@ impl Bare {
         epoll::add(&set, &timer, EventData::new_u64(TIMER), EventFlags::IN).unwrap();
         let reported = Vec::with_capacity(1024);
         Bare { set, timer, reported, by_fd: Vec::new(), watches: Vec::new(), ticks: Vec::new() }
+    }
+
+    fn add(&mut self, fd: RawFd, call: Box<dyn FnMut(EventFlags)>) -> u64 {
+        let id = self.watches.len() as u64;
+        self.watches.push(Some(Watch { fd, flags: EventFlags::IN, call }));
+        if self.by_fd.len() <= fd as usize {
+            self.by_fd.resize(fd as usize + 1, Vec::new());
+        }
+        self.by_fd[fd as usize].push(id);
+        self.sync(fd, self.by_fd[fd as usize].len() == 1);
+        id
     }
 
     /// Tells the kernel the joined mask.
@@ -68,17 +79,15 @@ impl Subject for Bare {
 
     fn add_handle(&mut self, fd: RawFd, count: &Arc<AtomicU64>) -> u64 {
         let count = count.clone();
-        let call = Box::new(move |_| {
+        let call = move |_| {
             count.fetch_add(1, Ordering::Relaxed);
-        });
-        let id = self.watches.len() as u64;
-        self.watches.push(Some(Watch { fd, flags: EventFlags::IN, call }));
-        if self.by_fd.len() <= fd as usize {
-            self.by_fd.resize(fd as usize + 1, Vec::new());
-        }
-        self.by_fd[fd as usize].push(id);
-        self.sync(fd, self.by_fd[fd as usize].len() == 1);
-        id
+        };
+        self.add(fd, Box::new(call))
+    }
+
+    fn add_pipe(&mut self, pipe: &Arc<Pipe>) -> u64 {
+        let (fd, pipe) = (pipe.fd(), pipe.clone());
+        self.add(fd, Box::new(move |_| pipe.turn()))
     }
 
     fn update_handle(&mut self, id: u64) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::{Subject, lateness};
+use super::{Pipe, Subject, lateness};
 
 type HandleFn = extern "C" fn(c_int, c_int, c_int, *mut c_void);
 type TimerFn = extern "C" fn(c_int, *mut c_void);
@@ -36,6 +36,16 @@ extern "C" fn free(opaque: *mut c_void) {
     drop(unsafe { Arc::from_raw(opaque.cast::<AtomicU64>()) });
 }
 
+extern "C" fn on_pipe(_: c_int, _: c_int, _: c_int, opaque: *mut c_void) {
+    // SAFETY: it is the reference that `add_pipe` gave away, and libvirt calls nobody after the free function.
+    unsafe { &*opaque.cast::<Pipe>() }.turn();
+}
+
+extern "C" fn free_pipe(opaque: *mut c_void) {
+    // SAFETY: it is the reference that `add_pipe` gave away, taken back once.
+    drop(unsafe { Arc::from_raw(opaque.cast::<Pipe>()) });
+}
+
 static TICKS: Mutex<Vec<Instant>> = Mutex::new(Vec::new());
 
 extern "C" fn on_timer(_: c_int, _: *mut c_void) {
@@ -62,6 +72,13 @@ impl Subject for Libvirt {
         let opaque = Arc::into_raw(count.clone()).cast_mut().cast();
         // SAFETY: the functions take what is passed with them, as above.
         let id = unsafe { virEventAddHandle(fd, READABLE, on_handle, opaque, Some(free)) };
+        u64::try_from(id).unwrap()
+    }
+
+    fn add_pipe(&mut self, pipe: &Arc<Pipe>) -> u64 {
+        let opaque = Arc::into_raw(pipe.clone()).cast_mut().cast();
+        // SAFETY: as above.
+        let id = unsafe { virEventAddHandle(pipe.fd(), READABLE, on_pipe, opaque, Some(free_pipe)) };
         u64::try_from(id).unwrap()
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use postroom_actors::event_loop::{Driver, EventLoop, Events, HandleId, Interval};
 
-use super::{Subject, lateness};
+use super::{Pipe, Subject, lateness};
 
 pub struct Postroom {
     events: EventLoop,
@@ -36,6 +36,11 @@ impl Subject for Postroom {
             count.fetch_add(1, Ordering::Relaxed);
         };
         i32::try_from(self.events.add_handle(fd, Events::READABLE, call).unwrap()).unwrap() as u64
+    }
+
+    fn add_pipe(&mut self, pipe: &Arc<Pipe>) -> u64 {
+        let (fd, pipe) = (pipe.fd(), pipe.clone());
+        i32::try_from(self.events.add_handle(fd, Events::READABLE, move |_| pipe.turn()).unwrap()).unwrap() as u64
     }
 
     fn update_handle(&mut self, id: u64) {
