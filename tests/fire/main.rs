@@ -23,6 +23,7 @@
 mod support;
 
 mod chance;
+mod faults;
 mod fuzz;
 mod guest;
 mod ledger;

@@ -57,7 +57,7 @@ pub enum What {
     PanicEarly,
 }
 
-const ALL: [What; 10] = [
+pub const ALL: [What; 10] = [
     What::Answer,
     What::Panic,
     What::Hang,
@@ -282,7 +282,7 @@ impl Handler<Call<AsyncOrder>> for Fighter {
         let bad_end = (what == What::PanicInDrop).then(|| BadEnd);
         let tide = self.shared.tide.clone();
         Box::pin(async move {
-            let _held = (turn, bad_end);
+            let held = (turn, bad_end);
             let args = &call.args.0;
             if args.us > 0 {
                 tokio::time::sleep(Duration::from_micros(args.us)).await;
@@ -302,6 +302,9 @@ impl Handler<Call<AsyncOrder>> for Fighter {
                 }
                 _ => {}
             }
+            // Before there is an answer: Rust leaks a value that is on its way out of a block when the drop of one of the
+            // block's variables panics (rust-lang/rust#47949), and the memory of this process is watched.
+            drop(held);
             done(args)
         })
     }

@@ -37,9 +37,8 @@ const AT_REST: Workers = Workers {
 const SLACK_AT_REST: isize = 3 << 20;
 /// Descriptors by which threads of the same kind may differ, by what they have used so far.
 const THREADS_COST: usize = 4;
-/// What may be left of each service that was stopped. Some leave a few hundred KiB after a storm, most nearly nothing;
-/// why is not known yet, so this is a bound on it and no proof that nothing is lost.
-const SLACK_STOPPED: isize = 1 << 20;
+/// What may be left of each service that was stopped.
+const SLACK_STOPPED: isize = 1 << 14;
 
 #[test]
 fn storm_in_this_process_leaves_no_trace_and_no_call_without_its_answer() {
