@@ -1,7 +1,8 @@
 //! How often something may fail to start before it is left alone for a while: plain code, told the time.
 //!
 //! So many failures in a row within a window, and a back-off begins: 100 ms, doubled by each failure that follows it,
-//! up to 10 s. When it is over, one try is let through; its success forgets everything.
+//! up to 10 s. When it is over, one try is let through; its success forgets everything, and so does time: when nobody
+//! has tried for a while, nothing is known any more.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -79,6 +80,14 @@ impl Budget {
         self.back_off.take().is_some()
     }
 
+    /// Forgets a back-off that was over so long ago that its failures do not count together with what comes now, and
+    /// that nobody has tried anything since. Returns whether there was one.
+    pub(crate) fn forget(&mut self, now: Instant) -> bool {
+        let last =
+            self.back_off.as_ref().map(|back_off| back_off.trying.map_or(back_off.until, |at| at.max(back_off.until)));
+        last.is_some_and(|last| now.saturating_duration_since(last) > WINDOW) && self.succeeded()
+    }
+
     /// Whether nothing has failed since the last success.
     pub(crate) fn is_untouched(&self) -> bool {
         self.failures.is_empty() && self.back_off.is_none()
@@ -151,6 +160,23 @@ mod tests {
         assert!(budget.is_untouched() && budget.back_off().is_none());
         assert!(budget.failed(now + 100 * MS));
         assert_eq!(budget.ask(now + 100 * MS), Err(100 * MS));
+    }
+
+    #[test]
+    fn a_back_off_that_nobody_cares_for_any_more_is_forgotten() {
+        let now = Instant::now();
+        let mut budget = Budget::new(1);
+        assert!(!budget.forget(now));
+        budget.failed(now);
+        let over = now + 100 * MS;
+        assert!(!budget.forget(over + WINDOW));
+        assert_eq!(budget.ask(over + WINDOW), Ok(()));
+        assert!(!budget.forget(over + WINDOW + MS), "it is being tried");
+        budget.failed(over + WINDOW + 2 * MS);
+        let over = over + WINDOW + 202 * MS;
+        assert!(!budget.forget(over + WINDOW));
+        assert!(budget.forget(over + WINDOW + MS));
+        assert!(budget.is_untouched());
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub struct Reason {
     pub incident: Option<String>,
     /// Since when.
     pub since: Instant,
-    /// When it is tried again: a worker then, a handler with the first call for it after that.
+    /// When it is tried again: a worker then, a handler with the first call for it after that. A handler that no call asks
+    /// for within ten seconds of that is not in the list any more: nothing is known of it.
     pub retry_at: Instant,
 }
 

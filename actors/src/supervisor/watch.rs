@@ -97,6 +97,18 @@ impl Watch {
         }
     }
 
+    /// Forgets handlers that failed and that no call has asked for in a long time: either there are no such calls, or
+    /// instances that were there before answer them all.
+    pub(crate) fn forget(&self, now: Instant) {
+        if self.is_touched.load(SeqCst) {
+            let mut state = self.lock();
+            let before = state.handlers.len();
+            state.handlers.retain(|_, failing| !failing.budget.forget(now));
+            self.is_touched.store(!state.is_untouched(), SeqCst);
+            changed(&state, state.handlers.len() < before);
+        }
+    }
+
     /// Whether workers may be started now; else after how long.
     pub(crate) fn may_start_workers(&self, now: Instant) -> Result<(), Duration> {
         let mut state = self.lock();
@@ -192,6 +204,7 @@ fn changed(state: &State, is_changed: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::budget::WINDOW;
 
     #[test]
     fn a_handler_that_keeps_failing_is_left_alone_with_its_last_incident_until_it_starts() {
@@ -211,6 +224,21 @@ mod tests {
         assert_eq!(watch.may_start(7, now + retry_after), Ok(()));
         watch.handler_started(7);
         assert!(watch.health().is_healthy());
+    }
+
+    #[test]
+    fn a_handler_that_nobody_asks_for_any_more_is_not_held_against_the_service_for_ever() {
+        let watch = Watch::default();
+        let now = Instant::now();
+        for _ in 0..FAILURES {
+            watch.handler_failed(7, "Bad", "its factory panicked", "1", now);
+        }
+        let long = Duration::from_millis(100) + WINDOW;
+        watch.forget(now + long);
+        assert!(!watch.health().is_healthy());
+        watch.forget(now + long + Duration::from_millis(1));
+        assert!(watch.health().is_healthy());
+        assert_eq!(watch.may_start(7, now + long), Ok(()));
     }
 
     #[test]
