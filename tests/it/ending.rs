@@ -262,6 +262,8 @@ fn the_trace_context_reaches_the_handler_and_the_log() {
     let header = Header { packet_type: PacketType::CallWithMetadata, ..header(ECHO, 1, echo::PANIC, 77) };
     client.send(&packet(header, &payload));
     assert_eq!(client.error(77).code(), "internal");
+    // The log is another pipe than the client's socket.
+    eventually("the log has the panic", || service.log().contains("the handler of echo.panic panicked"));
     let log = service.log();
     let of_the_call: Vec<&str> = log.lines().filter(|line| line.contains("serial=77")).collect();
     assert!(of_the_call.iter().any(|line| line.contains("panicked")), "{log}");

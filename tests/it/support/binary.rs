@@ -16,6 +16,8 @@ use super::{Client, PATIENCE, Usage, eventually};
 pub struct Binary {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    /// Reads the log until the process has ended.
+    reader: Option<std::thread::JoinHandle<()>>,
     address: Option<Address>,
     _folder: TempDir,
 }
@@ -80,13 +82,13 @@ impl Binary {
         let log = Arc::new(Mutex::new(Vec::new()));
         let into = log.clone();
         // Ends with the child; a child whose log nobody reads would block some day.
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines() {
                 let Ok(line) = line else { break };
                 into.lock().unwrap().push(line);
             }
         });
-        let mut binary = Self { child, log, address: None, _folder: folder };
+        let mut binary = Self { child, log, reader: Some(reader), address: None, _folder: folder };
         let mut ended = None;
         eventually("the service says where it listens", || {
             ended = binary.child.try_wait().unwrap();
@@ -95,7 +97,8 @@ impl Binary {
         });
         match ended {
             None => Some(binary),
-            Some(status) => {
+            Some(_) => {
+                let status = binary.wait();
                 assert_eq!(status.code(), Some(2), "it ended at once with {status}:\n{}", binary.log());
                 println!("it did not start:\n{}", binary.log());
                 None
@@ -135,7 +138,7 @@ impl Binary {
         Usage(self.pid())
     }
 
-    /// What it has logged so far.
+    /// What it has logged, as far as it has been read: all of it once the process was waited for.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
@@ -156,6 +159,8 @@ impl Binary {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                // So that the log is whole.
+                self.reader.take().map(std::thread::JoinHandle::join);
                 return status;
             }
             assert!(Instant::now() < deadline, "it still runs:\n{}", self.log());
