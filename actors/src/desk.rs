@@ -31,7 +31,7 @@ use postroom_protocol::Error;
 use crate::call;
 use crate::hub::Hubs;
 use crate::incident;
-use crate::job::{Job, Ticket};
+use crate::job::{Content, Job, Shell, Ticket};
 use crate::pool::handover::SHARED_PAYLOAD;
 use crate::program::handler::{Answer, AsyncReply, Request, Run, panic_text};
 use crate::program::registry::Registry;
@@ -44,8 +44,8 @@ pub(crate) trait Feed {
     /// The next job, which has begun with this. `None` means that the desk is idle from now on: the feed wakes it by
     /// [`Desk::begin`].
     fn pop(&self) -> Option<Job>;
-    /// Takes the reply to a job, one whole packet, and leaves `packet` empty.
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
+    /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and what is left of the job.
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>);
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
     fn nudge(&self);
     /// Runs the future of an async call; only the feed of an async worker gets any.
@@ -62,6 +62,7 @@ pub(crate) struct Running {
     arguments: Bytes,
     /// The instance that made its future.
     seat: Rc<Seat>,
+    pub(crate) shell: Shell,
 }
 
 /// A job that was popped and waits for the handler it is for, whose seat was woken.
@@ -243,7 +244,7 @@ impl Desk {
     fn refuse(&self, ticket: &Ticket, error: &Error) {
         let mut packet = Vec::new();
         postroom_protocol::encode_reply_error(&ticket.header(), error, &mut packet);
-        self.feed.answer(ticket, Verdict::of(error), &mut packet);
+        self.feed.answer(ticket, Verdict::of(error), &mut packet, None);
     }
 
     fn panicked(
@@ -293,8 +294,9 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
     }
 
     /// Runs one job. `Err` when the handler panicked; the call is then answered.
-    fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, job: Job) -> Result<(), Panicked> {
-        let Job { ticket, entry, peer, trace, deadline, payload, permit: _ } = job;
+    fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Result<(), Panicked> {
+        let Content { ticket, entry, peer, deadline, .. } = *job;
+        let (trace, payload) = (job.trace.take(), std::mem::take(&mut job.payload));
         let procedure = self.desk.registry.procedure(entry);
         log::trace!(
             client = ticket.client_id, serial = ticket.serial, trace = trace.as_deref();
@@ -323,12 +325,13 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }))
         });
         match ran {
-            Ok(Ok(verdict)) => self.desk.feed.answer(&ticket, verdict, &mut self.packet),
+            Ok(Ok(verdict)) => self.desk.feed.answer(&ticket, verdict, &mut self.packet, Some(job.empty())),
             Ok(Err(future)) => {
                 // A call that waits must not hold the buffer that it came in with others.
                 let arguments = if payload.len() < SHARED_PAYLOAD { Bytes::copy_from_slice(&payload) } else { payload };
                 let seat = self.seat.clone();
-                self.desk.feed.spawn(Running { ticket, entry, trace, arguments, seat }, future);
+                let shell = job.empty();
+                self.desk.feed.spawn(Running { ticket, entry, trace, arguments, seat, shell }, future);
             }
             Err(panic) => {
                 self.packet.clear();

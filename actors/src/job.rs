@@ -1,6 +1,8 @@
 //! A call on its way: what travels between reader, pool and worker.
 //!
-//! A [`Job`] is the packet of a call, not yet decoded, with all that its answer needs. A [`Basket`] is the jobs that
+//! A [`Job`] is the packet of a call, not yet decoded, with all that its answer needs. It is handed on several times, so
+//! it is a pointer to what it has; the block that this lies in goes back with the reply, as a [`Shell`], and is used
+//! for another call, because blocks that one thread allocates and another frees are slow. A [`Basket`] is the jobs that
 //! travel in one message; when it is dropped undelivered (its receiver is gone), every job in it is answered. Neither
 //! knows sockets or handlers.
 
@@ -63,7 +65,11 @@ impl Ticket {
 
 /// A call that was accepted and has not run.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct Job(Box<Content>);
+
+/// What a job has.
+#[derive(Debug)]
+pub(crate) struct Content {
     pub(crate) ticket: Ticket,
     /// Its procedure: an index into the registry.
     pub(crate) entry: u32,
@@ -75,6 +81,44 @@ pub(crate) struct Job {
     pub(crate) payload: Bytes,
     /// Held while the call is pending with the pool.
     pub(crate) permit: Option<Permit>,
+}
+
+/// The block of a job that is done with, for another one.
+#[derive(Debug)]
+pub(crate) struct Shell(Box<Content>);
+
+impl Job {
+    pub(crate) fn new(content: Content, shell: Option<Shell>) -> Self {
+        match shell {
+            Some(Shell(mut block)) => {
+                *block = content;
+                Self(block)
+            }
+            None => Self(Box::new(content)),
+        }
+    }
+
+    /// Drops what the job has, but for the block.
+    pub(crate) fn empty(mut self) -> Shell {
+        self.trace = None;
+        self.permit = None;
+        self.payload = Bytes::new();
+        Shell(self.0)
+    }
+}
+
+impl std::ops::Deref for Job {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Job {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.0
+    }
 }
 
 /// Jobs that travel in one message.
@@ -111,7 +155,8 @@ impl Job {
     pub(crate) fn for_test(serial: u32) -> Self {
         let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, serial, 28);
         let peer = Peer::new(1, crate::peer::Transport::Unix, None);
-        Self { ticket, entry: 0, peer, trace: None, deadline: None, payload: Bytes::new(), permit: None }
+        let payload = Bytes::new();
+        Self::new(Content { ticket, entry: 0, peer, trace: None, deadline: None, payload, permit: None }, None)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::job::{ClientKey, Ticket};
+use crate::job::{ClientKey, Shell, Ticket};
 use crate::stage::CallRef;
 use crate::stats::buckets::{Bucket, bucket};
 use crate::stats::outcome::Verdict;
@@ -21,6 +21,10 @@ const OWN_BUFFER: usize = 16 * 1024;
 pub(crate) struct Replies {
     shared: Vec<u8>,
     items: Vec<Item>,
+    /// The blocks of jobs that are done with, on their way back to the hub that they came from.
+    shells: Vec<Shell>,
+    /// How much was taken last, to allocate about right.
+    expected: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -77,6 +81,12 @@ impl Replies {
         self.items.is_empty()
     }
 
+    /// What there is. What comes next is expected to be about as much.
+    pub(crate) fn take(&mut self) -> Self {
+        let expected = (self.shared.len(), self.items.len());
+        std::mem::replace(self, Self { expected, ..Self::default() })
+    }
+
     /// Adds the reply of a handler, one whole packet, and leaves `packet` empty.
     pub(crate) fn push(&mut self, ticket: &Ticket, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) {
         self.add(ticket.client, Done::new(ticket, verdict, true, now), packet);
@@ -87,6 +97,17 @@ impl Replies {
         self.add(ticket.client, Done::new(ticket, verdict, false, now), packet);
     }
 
+    /// The job of a call is done with.
+    pub(crate) fn give_back(&mut self, shell: Shell) {
+        self.shells.push(shell);
+    }
+
+    /// Takes the blocks that came back, as far as there may be that many.
+    pub(crate) fn take_shells(&mut self, shells: &mut Vec<Shell>, most: usize) {
+        let room = most.saturating_sub(shells.len()).min(self.shells.len());
+        shells.extend(self.shells.drain(..room));
+    }
+
     /// A call that was answered before has ended now.
     pub(crate) fn gone(&mut self, ticket: &Ticket, now: Instant) {
         let done = Done::new(ticket, Verdict::OK, true, now);
@@ -94,6 +115,12 @@ impl Replies {
     }
 
     fn add(&mut self, client: ClientKey, done: Done, packet: &mut Vec<u8>) {
+        if self.items.is_empty() {
+            let (bytes, items) = std::mem::take(&mut self.expected);
+            self.shared.reserve(bytes);
+            self.items.reserve(items);
+            self.shells.reserve(items);
+        }
         let body = if packet.len() < OWN_BUFFER {
             self.shared.extend_from_slice(packet);
             let body = Body::Shared(packet.len());

@@ -9,6 +9,8 @@
 //! move from it to their handlers in the same turn.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -24,7 +26,7 @@ use crate::hub::calls::{Accepted, Calls, Ended, Place};
 use crate::hub::inline::InlineFeed;
 use crate::hub::table::Table;
 use crate::hub::{Hub, Welcome};
-use crate::job::{ClientKey, Job, Ticket};
+use crate::job::{ClientKey, Content, Job, Shell, Ticket};
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::pool::handover::{Handover, SHARED_PAYLOAD};
@@ -52,6 +54,8 @@ pub(crate) struct HubCore {
     pub(crate) buffer: RefCell<Box<[u8]>>,
     clients: RefCell<Table<Rc<RefCell<Connection>>>>,
     basket: RefCell<Collected>,
+    /// Blocks for jobs.
+    shells: RefCell<Vec<Shell>>,
     calls: RefCell<Calls>,
     deadlines: RefCell<Deadlines>,
     /// Wakes the turn.
@@ -78,10 +82,47 @@ impl std::fmt::Debug for HubCore {
 /// The calls of one turn. Small payloads lie behind each other in one buffer.
 #[derive(Debug, Default)]
 struct Collected {
-    jobs: Vec<(Job, usize)>,
+    /// By [`Class`].
+    lots: [Lot; 3],
     payloads: Vec<u8>,
-    /// What one turn took lately, to allocate about right.
+    /// How many bytes one turn took lately, to allocate about right.
     expected: usize,
+}
+
+/// The calls of one class. A job whose payload lies in the buffer is without it until the turn is over.
+#[derive(Debug, Default)]
+struct Lot {
+    jobs: VecDeque<Job>,
+    payloads: Vec<Range<usize>>,
+    /// How many calls one turn took lately.
+    expected: usize,
+}
+
+/// So much room for calls is kept from one turn to the next, and so many blocks for jobs.
+const KEPT: usize = 1024;
+
+impl Collected {
+    fn is_empty(&self) -> bool {
+        self.lots.iter().all(|lot| lot.jobs.is_empty())
+    }
+
+    /// Gives all jobs their payloads. Returns how many jobs there are.
+    fn complete(&mut self) -> usize {
+        self.expected = self.payloads.len();
+        let shared = Bytes::from(std::mem::take(&mut self.payloads));
+        let mut jobs = 0;
+        for lot in &mut self.lots {
+            jobs += lot.jobs.len();
+            lot.expected = lot.jobs.len().min(KEPT);
+            for (job, payload) in lot.jobs.iter_mut().zip(lot.payloads.drain(..)) {
+                if !payload.is_empty() {
+                    job.payload = shared.slice(payload);
+                }
+            }
+            lot.payloads.shrink_to(KEPT);
+        }
+        jobs
+    }
 }
 
 impl HubCore {
@@ -95,6 +136,7 @@ impl HubCore {
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             clients: RefCell::default(),
             basket: RefCell::default(),
+            shells: RefCell::default(),
             calls: RefCell::new(Calls::new(hubs.clone(), number)),
             deadlines: RefCell::default(),
             turn: RefCell::default(),
@@ -147,7 +189,8 @@ impl HubCore {
     }
 
     /// Writes replies, each to its client if that is still there.
-    pub(crate) fn deliver(self: &Rc<Self>, replies: Replies) {
+    pub(crate) fn deliver(self: &Rc<Self>, mut replies: Replies) {
+        replies.take_shells(&mut self.shells.borrow_mut(), KEPT);
         let now = Instant::now();
         let mut keys = Vec::new();
         let take = |done: &Done| {
@@ -281,33 +324,19 @@ impl HubCore {
 
     /// Hands on the calls of this turn.
     pub(super) fn flush(&self) {
-        let (jobs, payloads) = {
+        let (blocking, asynchronous) = {
             let mut basket = self.basket.borrow_mut();
-            if basket.jobs.is_empty() {
+            if basket.is_empty() {
                 return;
             }
-            basket.expected = basket.payloads.len();
-            (std::mem::take(&mut basket.jobs), Bytes::from(std::mem::take(&mut basket.payloads)))
+            let jobs = basket.complete();
+            log::trace!("hub {} hands on {jobs} calls", self.number);
+            let inline = &mut basket.lots[Class::Inline as usize].jobs;
+            self.inline.push_all(inline);
+            inline.shrink_to(KEPT);
+            let mut take = |class: Class| std::mem::take(&mut basket.lots[class as usize].jobs);
+            (take(Class::Blocking), take(Class::Asynchronous))
         };
-        log::trace!("hub {} hands on {} calls", self.number, jobs.len());
-        let mut blocking = std::collections::VecDeque::with_capacity(jobs.len());
-        let mut asynchronous = Vec::new();
-        let mut start = 0;
-        let mut is_inline = false;
-        for (mut job, length) in jobs {
-            if length > 0 {
-                job.payload = payloads.slice(start..start + length);
-                start += length;
-            }
-            match self.handover.registry().procedure(job.entry).class {
-                Class::Blocking => blocking.push_back(job),
-                Class::Asynchronous => asynchronous.push(job),
-                Class::Inline => {
-                    is_inline = true;
-                    self.inline.push(job);
-                }
-            }
-        }
         if !blocking.is_empty() {
             let now = Instant::now();
             if self.handover.dispatch(blocking, &self.last_worker, now) && self.rescue_at.get().is_none() {
@@ -315,9 +344,9 @@ impl HubCore {
             }
         }
         if !asynchronous.is_empty() {
-            self.handover.dispatch_async(asynchronous);
+            self.handover.dispatch_async(asynchronous.into());
         }
-        if is_inline {
+        if self.inline.has_jobs() {
             self.begin_inline();
         }
     }
@@ -439,23 +468,30 @@ impl Sink for HubSink<'_> {
             received,
             begun: received,
         };
+        let class = self.hub.handover.registry().procedure(entry).class;
         let mut basket = self.hub.basket.borrow_mut();
-        let (payload, length) = match arguments {
-            Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
-                if basket.payloads.capacity() == 0 {
-                    let expected = basket.expected;
-                    basket.payloads.reserve(expected);
-                }
-                basket.payloads.extend_from_slice(bytes);
-                (Bytes::new(), bytes.len())
-            }
-            Arguments::Borrowed(bytes) => (Bytes::copy_from_slice(bytes), 0),
-            Arguments::Owned(bytes) => (bytes, 0),
-        };
-        if basket.jobs.is_empty() {
+        if basket.is_empty() {
             self.hub.wake_turn();
         }
-        let job = Job { ticket, entry, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
-        basket.jobs.push((job, length));
+        let basket = &mut *basket;
+        let (payload, shared) = match arguments {
+            Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
+                let start = basket.payloads.len();
+                if start == 0 {
+                    basket.payloads.reserve(basket.expected);
+                }
+                basket.payloads.extend_from_slice(bytes);
+                (Bytes::new(), start..basket.payloads.len())
+            }
+            Arguments::Borrowed(bytes) => (Bytes::copy_from_slice(bytes), 0..0),
+            Arguments::Owned(bytes) => (bytes, 0..0),
+        };
+        let lot = &mut basket.lots[class as usize];
+        if lot.jobs.is_empty() {
+            lot.jobs.reserve(lot.expected);
+        }
+        lot.payloads.push(shared);
+        let content = Content { ticket, entry, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
+        lot.jobs.push_back(Job::new(content, self.hub.shells.borrow_mut().pop()));
     }
 }

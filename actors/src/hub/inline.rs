@@ -14,7 +14,7 @@ use futures::future::LocalBoxFuture;
 use crate::desk::{Feed, Running};
 use crate::hub::core::HubCore;
 use crate::hub::{GoOn, Hub, Hubs};
-use crate::job::{Job, Ticket};
+use crate::job::{Job, Shell, Ticket};
 use crate::program::handler::Answer;
 use crate::reply::Replies;
 use crate::stats::outcome::Verdict;
@@ -40,8 +40,19 @@ impl InlineFeed {
         *self.hub.borrow_mut() = Rc::downgrade(hub);
     }
 
-    pub(super) fn push(&self, job: Job) {
-        self.queue.borrow_mut().push_back(job);
+    /// Whether there are calls that no handler has taken.
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.queue.borrow().is_empty()
+    }
+
+    /// Takes the calls of a turn, and leaves the room of those before for the calls of the next.
+    pub(super) fn push_all(&self, jobs: &mut VecDeque<Job>) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            std::mem::swap(&mut *queue, jobs);
+        } else {
+            queue.append(jobs);
+        }
     }
 }
 
@@ -58,7 +69,7 @@ impl Feed for Rc<InlineFeed> {
             self.hubs.beat(job.ticket.hub.into()).begin(job.entry, &job.ticket);
         } else {
             // All are done: what is ready leaves, on the thread that is to write it anyway.
-            let replies = self.replies.take();
+            let replies = self.replies.borrow_mut().take();
             let hub = self.hub.borrow().upgrade();
             if let Some(hub) = hub
                 && !replies.is_empty()
@@ -69,7 +80,7 @@ impl Feed for Rc<InlineFeed> {
         next
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>) {
         let now = Instant::now();
         self.answered.set(Some(now));
         self.hubs.beat(ticket.hub.into()).end();
@@ -79,7 +90,11 @@ impl Feed for Rc<InlineFeed> {
         {
             hub.slow_inline(ticket, took);
         }
-        self.replies.borrow_mut().push(ticket, verdict, now, packet);
+        let mut replies = self.replies.borrow_mut();
+        replies.push(ticket, verdict, now, packet);
+        if let Some(shell) = shell {
+            replies.give_back(shell);
+        }
     }
 
     fn nudge(&self) {

@@ -248,7 +248,9 @@ mod tests {
     }
 
     fn job(serial: u32, procedure: i32, registry: &Registry) -> Job {
-        Job { entry: registry.find(1, 1, procedure).unwrap(), ..Job::for_test(serial) }
+        let mut job = Job::for_test(serial);
+        job.entry = registry.find(1, 1, procedure).unwrap();
+        job
     }
 
     #[test]

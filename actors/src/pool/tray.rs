@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::estimate::{QUANTUM, QUANTUM_NS};
-use crate::job::{Job, Ticket};
+use crate::job::{Job, Shell, Ticket};
 use crate::pool::growth::State;
 use crate::reply::Replies;
 use crate::stats::outcome::Verdict;
@@ -127,10 +127,21 @@ impl Tray {
     }
 
     /// Keeps a reply until the worker sends what it has.
-    pub(crate) fn answer(&self, ticket: &Ticket, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) {
+    pub(crate) fn answer(
+        &self,
+        ticket: &Ticket,
+        verdict: Verdict,
+        now: Instant,
+        packet: &mut Vec<u8>,
+        shell: Option<Shell>,
+    ) {
         let mut inner = self.lock();
         inner.has_replies = true;
-        inner.replies[usize::from(ticket.hub)].push(ticket, verdict, now, packet);
+        let replies = &mut inner.replies[usize::from(ticket.hub)];
+        replies.push(ticket, verdict, now, packet);
+        if let Some(shell) = shell {
+            replies.give_back(shell);
+        }
     }
 
     /// The replies that are to be sent, by hub; empty when there are none.
@@ -212,7 +223,7 @@ impl Inner {
         if !std::mem::take(&mut self.has_replies) {
             return Vec::new();
         }
-        self.replies.iter_mut().map(std::mem::take).collect()
+        self.replies.iter_mut().map(Replies::take).collect()
     }
 }
 
@@ -298,7 +309,7 @@ mod tests {
         let tray = Tray::new(1, now);
         tray.fill(&mut jobs(&[1, 1]), now);
         let first = tray.pop(now).unwrap();
-        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec());
+        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec(), None);
         let left = tray.leave();
         assert_eq!((left.jobs.len(), left.replies.len(), tray.has_run()), (1, 1, true));
         let mut more = jobs(&[1]);
@@ -333,7 +344,7 @@ mod tests {
         assert!(tray.rescue(now + 2 * OVERDUE).is_none(), "nothing to rescue");
         tray.fill(&mut jobs(&[1, 1, 1]), now);
         let first = tray.pop(now).unwrap();
-        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec());
+        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec(), None);
         tray.pop(now);
         let early = tray.rescue(now + OVERDUE / 2).unwrap();
         assert!(early.jobs.is_empty() && early.replies.is_empty());

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use postroom_protocol::Error;
@@ -18,7 +19,10 @@ use crate::supervisor::watch::Watch;
 /// The programs of a service.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    programs: HashMap<(u32, u32), Entry>,
+    /// By program, version and procedure: the way of every call.
+    index: HashMap<(u32, u32, i32), u32, BuildHasherDefault<Mix>>,
+    /// Names by program and version, and versions by program: for what is not found.
+    names: HashMap<(u32, u32), String>,
     versions: HashMap<u32, Vec<u32>>,
     pub(crate) procedures: Vec<ProcedureEntry>,
     pub(crate) groups: Vec<Arc<dyn Group>>,
@@ -26,10 +30,28 @@ pub(crate) struct Registry {
     pub(crate) poison: Poison,
 }
 
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    procedures: HashMap<i32, u32>,
+/// Mixes three numbers with a multiplication each. The keys are the service's own, registered in code, so no client can
+/// choose them to collide.
+#[derive(Debug, Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write_u32(&mut self, word: u32) {
+        self.0 = (self.0.rotate_left(26) ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_i32(&mut self, word: i32) {
+        self.write_u32(word.cast_unsigned());
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes its index from the low bits, and a product has its best ones on top.
+        self.0.rotate_left(26)
+    }
 }
 
 /// A procedure, as the way of a call needs it.
@@ -64,7 +86,8 @@ impl Registry {
     pub(crate) fn new(programs: Vec<Program>, poison_after: u32) -> Result<Self, ProgramErrors> {
         let mut faults = Vec::new();
         let mut registry = Self {
-            programs: HashMap::new(),
+            index: HashMap::default(),
+            names: HashMap::new(),
             versions: HashMap::new(),
             procedures: Vec::new(),
             groups: Vec::new(),
@@ -86,7 +109,8 @@ impl Registry {
             }
             let first_group = registry.groups.len();
             registry.groups.extend(groups);
-            let mut entry = Entry { name: name.clone(), procedures: HashMap::new() };
+            // A program that stands there twice is a fault of its own; its procedures are not told as well.
+            let is_new = !registry.names.contains_key(&(number, version));
             for (index, procedure) in procedures.iter().enumerate() {
                 let title = format!("{title}: procedure {} ({:?})", procedure.number, procedure.name);
                 if procedure.number < 1 {
@@ -100,7 +124,7 @@ impl Registry {
                 }
                 // Counts of what a program registers in code: far below 2^32.
                 let id = registry.procedures.len() as u32;
-                if entry.procedures.insert(procedure.number, id).is_some() {
+                if registry.index.insert((number, version, procedure.number), id).is_some() && is_new {
                     faults.push(format!("{title}: the program has another procedure with this number"));
                 }
                 registry.procedures.push(ProcedureEntry {
@@ -115,7 +139,7 @@ impl Registry {
                 });
             }
             registry.versions.entry(number).or_default().push(version);
-            if registry.programs.insert((number, version), entry).is_some() {
+            if registry.names.insert((number, version), name).is_some() {
                 faults.push(format!("{title}: another program has this number and version"));
             }
         }
@@ -125,17 +149,23 @@ impl Registry {
 
     /// The index of a procedure, or what the client is told.
     pub(crate) fn find(&self, program: u32, version: u32, procedure: i32) -> Result<u32, Error> {
-        if let Some(entry) = self.programs.get(&(program, version)) {
-            let found = entry.procedures.get(&procedure).copied();
-            return found.ok_or_else(|| Error::unknown_procedure(&entry.name, procedure));
+        match self.index.get(&(program, version, procedure)) {
+            Some(entry) => Ok(*entry),
+            None => Err(self.unknown(program, version, procedure)),
+        }
+    }
+
+    #[cold]
+    fn unknown(&self, program: u32, version: u32, procedure: i32) -> Error {
+        if let Some(name) = self.names.get(&(program, version)) {
+            return Error::unknown_procedure(name, procedure);
         }
         let Some(versions) = self.versions.get(&program) else {
-            return Err(Error::unknown_program(program, version));
+            return Error::unknown_program(program, version);
         };
-        // A number with versions has an entry for each of them.
-        let name = versions.first().and_then(|&first| self.programs.get(&(program, first)));
-        let name = name.map_or("", |entry| entry.name.as_str());
-        Err(Error::unknown_version(name, program, version, versions))
+        // A number with versions has a name for each of them.
+        let name = versions.first().and_then(|&first| self.names.get(&(program, first)));
+        Error::unknown_version(name.map_or("", String::as_str), program, version, versions)
     }
 
     /// Whether any blocking procedure has priority, so that priority workers have something to take.

@@ -19,7 +19,7 @@ use super::pipe::{Blocks, Pipe};
 use super::random::Random;
 use crate::hub::calls::{Accepted, Calls, Ended, Place};
 use crate::hub::table::Table;
-use crate::job::{ClientKey, Job, Ticket};
+use crate::job::{ClientKey, Content, Job, Ticket};
 use crate::limits::Limits;
 use crate::peer::{Peer, Transport};
 use crate::pool::handover::Handover;
@@ -186,15 +186,8 @@ impl Sink for HubSink<'_> {
         if self.core.basket.is_empty() {
             self.shared.wake(Wake::Turn(self.core.number));
         }
-        self.core.basket.push(Job {
-            ticket,
-            entry,
-            peer: self.peer,
-            trace: ties.trace,
-            deadline,
-            payload,
-            permit: None,
-        });
+        let content = Content { ticket, entry, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
+        self.core.basket.push(Job::new(content, None));
     }
 }
 

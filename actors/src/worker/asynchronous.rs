@@ -22,7 +22,7 @@ use futures::future::{LocalBoxFuture, poll_fn};
 use crate::call;
 use crate::desk::{Desk, Feed, Running};
 use crate::incident;
-use crate::job::{Job, Ticket};
+use crate::job::{Job, Shell, Ticket};
 use crate::pool::handover::Handover;
 use crate::program::handler::Answer;
 use crate::reply::Replies;
@@ -207,7 +207,7 @@ impl AsyncFeed {
     fn send_replies(&self) {
         for (hub, replies) in self.outbox.borrow_mut().iter_mut().enumerate() {
             if !replies.is_empty() {
-                self.handover.hubs().deliver(hub, std::mem::take(replies));
+                self.handover.hubs().deliver(hub, replies.take());
             }
         }
     }
@@ -261,9 +261,15 @@ impl Feed for Rc<AsyncFeed> {
         }
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>) {
         self.handover.async_place(self.number).beat.end();
-        self.outbox.borrow_mut()[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), packet);
+        {
+            let replies = &mut self.outbox.borrow_mut()[usize::from(ticket.hub)];
+            replies.push(ticket, verdict, Instant::now(), packet);
+            if let Some(shell) = shell {
+                replies.give_back(shell);
+            }
+        }
         self.left();
     }
 
@@ -301,7 +307,7 @@ impl Feed for Rc<AsyncFeed> {
             .await;
             unanswered.disarm();
             match outcome {
-                Ok((verdict, mut packet)) => feed.answer(&running.ticket, verdict, &mut packet),
+                Ok((verdict, mut packet)) => feed.answer(&running.ticket, verdict, &mut packet, Some(running.shell)),
                 Err(panic) => {
                     let desk = feed.desk.borrow().upgrade();
                     if let Some(desk) = desk {

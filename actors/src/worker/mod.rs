@@ -21,7 +21,7 @@ use futures::future::LocalBoxFuture;
 
 use crate::desk::{Desk, Feed, Running};
 use crate::estimate::QUANTUM_NS;
-use crate::job::{Job, Ticket};
+use crate::job::{Job, Shell, Ticket};
 use crate::pool::handover::Handover;
 use crate::program::handler::Answer;
 use crate::server::Ready;
@@ -152,11 +152,11 @@ impl Feed for WorkerFeed {
         }
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>) {
         let now = Instant::now();
         self.answered.set(Some(now));
         self.handover.place(self.number).beat.end();
-        self.handover.tray(self.number).answer(ticket, verdict, now, packet);
+        self.handover.tray(self.number).answer(ticket, verdict, now, packet, shell);
     }
 
     fn nudge(&self) {
