@@ -190,8 +190,8 @@ table! {
         "Threads for async procedures.";
     max_async_calls: usize = 1024, Count, (1, 1_000_000), Wait,
         "Async calls at once on each of these threads. Beyond it calls wait.";
-    io_arbiters: usize = cores().min(4), Count, (1, 256), Wait,
-        "Threads that read from and write to clients, and run inline procedures.";
+    io_arbiters: usize = (cores() / 2).clamp(1, 4), Count, (1, 256), Wait,
+        "Threads that read from and write to clients, and run inline procedures. One of them serves a million quick calls a second; more than half the cores only take them from workers and clients.";
     first_packet_timeout: Duration = Duration::from_secs(30), Duration, (1, YEAR_MS), Close,
         "Time from the connection to the end of its first packet. Later it is told `packet_timeout` and closed.";
     packet_timeout: Duration = Duration::from_secs(30), Duration, (1, YEAR_MS), Close,

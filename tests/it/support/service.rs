@@ -33,6 +33,7 @@ impl TestService {
         let mut config = Config { listen: vec![Address::Unix(folder.path().join("socket"))], ..Config::default() };
         config.limits.min_workers = 2;
         config.limits.io_arbiters = 2;
+        config.limits.io_arbiters = 2;
         config.limits.prio_workers = 0;
         // Tests that panic their handlers do so again and again with the same call.
         config.limits.poison_after = 0;
