@@ -59,6 +59,7 @@ impl Drop for Appointment {
     fn drop(&mut self) {
         // A worker that began has done this with what it left; its place is nobody else's before this is told.
         self.handover.async_ended(self.post.place, Vec::new(), Instant::now());
+        self.handover.async_place(self.post.place).bell.forget();
         if let Some(supervisor) = self.handover.supervisor() {
             supervisor.do_send(Ended(self.post));
         }

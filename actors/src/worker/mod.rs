@@ -70,6 +70,7 @@ impl Drop for Worker {
         // It was told to leave, or its thread was stopped, or it panicked, which is a defect of this crate.
         let unbegun = self.desk.as_ref().and_then(|desk| desk.abandon());
         self.handover.leave(self.post.place, unbegun, Instant::now());
+        self.handover.place(self.post.place).bell.forget();
         if let Some(supervisor) = self.handover.supervisor() {
             supervisor.do_send(Ended(self.post));
         }

@@ -21,6 +21,15 @@ impl Usage {
         fs::read_dir(self.file("fd")).unwrap().count()
     }
 
+    /// What its descriptors are, as the kernel names it: `socket:[71]`, `anon_inode:[eventpoll]`.
+    #[allow(dead_code)] // Only the storms of `fire` ask.
+    pub fn opened(self) -> Vec<String> {
+        let open = fs::read_dir(self.file("fd")).unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let mut open: Vec<String> = open.map(|what| what.display().to_string()).collect();
+        open.sort_unstable();
+        open
+    }
+
     /// How many threads it has.
     pub fn threads(self) -> usize {
         fs::read_dir(self.file("task")).unwrap().count()
