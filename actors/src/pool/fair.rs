@@ -1,6 +1,7 @@
 //! A queue that is fair between clients: round robin by client, first in first out within one.
 //!
 //! Plain data. A client that has something in it stands in a ring; who is at its front gives one and goes to the back.
+//! As long as it has something in it, there is something kept about it.
 //! All operations but [`Fair::retain`] are O(1). It has no bound of its own: what is in it carries its permit.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,10 +12,10 @@ const NONE: usize = usize::MAX;
 const KEPT: usize = 64;
 
 #[derive(Debug)]
-pub(crate) struct Fair<T> {
+pub(crate) struct Fair<T, S> {
     /// The line of each client that has something in it.
     lines: HashMap<u64, usize>,
-    slots: Vec<Line<T>>,
+    slots: Vec<Line<T, S>>,
     free: Vec<usize>,
     front: usize,
     back: usize,
@@ -23,20 +24,22 @@ pub(crate) struct Fair<T> {
 
 /// What one client has in the queue, and its neighbours in the ring.
 #[derive(Debug)]
-struct Line<T> {
+struct Line<T, S> {
     client: u64,
+    /// What is kept about the client.
+    kept: S,
     items: VecDeque<T>,
     before: usize,
     behind: usize,
 }
 
-impl<T> Default for Fair<T> {
+impl<T, S> Default for Fair<T, S> {
     fn default() -> Self {
         Self { lines: HashMap::new(), slots: Vec::new(), free: Vec::new(), front: NONE, back: NONE, len: 0 }
     }
 }
 
-impl<T> Fair<T> {
+impl<T, S: Default> Fair<T, S> {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -71,9 +74,12 @@ impl<T> Fair<T> {
         self.slots.get(self.front)?.items.front()
     }
 
-    pub(crate) fn pop(&mut self) -> Option<T> {
+    /// Takes the next item; `look` sees it with what is kept about its client.
+    pub(crate) fn pop_with<R>(&mut self, look: impl FnOnce(&T, &mut S) -> R) -> Option<(T, R)> {
         let line = self.front;
-        let item = self.slots.get_mut(line)?.items.pop_front()?;
+        let Line { items, kept, .. } = self.slots.get_mut(line)?;
+        let item = items.pop_front()?;
+        let seen = look(&item, kept);
         self.len -= 1;
         self.unlink(line);
         if self.slots[line].items.is_empty() {
@@ -81,7 +87,11 @@ impl<T> Fair<T> {
         } else {
             self.link_back(line);
         }
-        Some(item)
+        Some((item, seen))
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        self.pop_with(|_, _| ()).map(|(item, ())| item)
     }
 
     /// Drops what is not to be kept; the order of the rest stays.
@@ -103,10 +113,10 @@ impl<T> Fair<T> {
 
     fn open(&mut self, client: u64) -> usize {
         let line = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Line { client, items: VecDeque::new(), before: NONE, behind: NONE });
+            self.slots.push(Line { client, kept: S::default(), items: VecDeque::new(), before: NONE, behind: NONE });
             self.slots.len() - 1
         });
-        self.slots[line].client = client;
+        (self.slots[line].client, self.slots[line].kept) = (client, S::default());
         self.lines.insert(client, line);
         line
     }
@@ -156,12 +166,12 @@ impl<T> Fair<T> {
 mod tests {
     use super::*;
 
-    fn drain(queue: &mut Fair<u32>) -> Vec<u32> {
+    fn drain(queue: &mut Fair<u32, ()>) -> Vec<u32> {
         std::iter::from_fn(|| queue.pop()).collect()
     }
 
     /// Items of client `n` are the numbers from `10 * n` on.
-    fn queue(items: &[u32]) -> Fair<u32> {
+    fn queue(items: &[u32]) -> Fair<u32, ()> {
         let mut queue = Fair::default();
         items.iter().for_each(|&item| queue.push_back(u64::from(item) / 10, item));
         queue

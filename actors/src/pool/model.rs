@@ -49,8 +49,8 @@ struct Model {
     prio: usize,
     workers: BTreeMap<usize, Worker>,
     prio_workers: Vec<Option<Runs>>,
-    priority: Fair<Call>,
-    ordinary: Fair<Call>,
+    priority: Fair<Call, ()>,
+    ordinary: Fair<Call, ()>,
     look_at: Option<Instant>,
     /// At the last look, what waited was quick and as many workers as there are cores were at work on such calls.
     excused: bool,

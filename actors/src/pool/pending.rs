@@ -12,7 +12,7 @@ use crate::estimate::{MAX_WAIT_NS, QUANTUM_NS};
 use crate::job::Job;
 use crate::pool::fair::Fair;
 use crate::pool::growth::Demand;
-use crate::pool::shed::Shed;
+use crate::pool::shed::{Shed, Standing};
 use crate::pool::tray::{Source, Tray};
 use crate::program::Class;
 use crate::program::registry::Registry;
@@ -29,8 +29,8 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 struct Lanes {
     shed: Shed,
-    priority: Fair<Waiting>,
-    ordinary: Fair<Waiting>,
+    priority: Fair<Waiting, ()>,
+    ordinary: Fair<Waiting, Standing>,
     /// The sums of what is in both, as [`Demand`] counts them.
     quick_ns: u64,
     slow_ns: u64,
@@ -83,10 +83,13 @@ impl Lanes {
             return None;
         }
         loop {
-            let waiting = self.ordinary.pop()?;
-            let waited = now.saturating_duration_since(waiting.since);
+            let is_last = self.ordinary.len() == 1;
+            let sheds = |waiting: &Waiting, standing: &mut Standing| {
+                self.shed.sheds(standing, now.saturating_duration_since(waiting.since), is_last, now)
+            };
+            let (waiting, is_shed) = self.ordinary.pop_with(sheds)?;
             let job = self.taken(waiting);
-            if !self.shed.sheds(waited, now) {
+            if !is_shed {
                 return Some(job);
             }
             shed.push(job);
@@ -129,11 +132,15 @@ impl Pending {
         let lanes = self.lanes_mut(procedure.class);
         let waiting = Waiting { job, since: now, expected_ns };
         *lanes.sum(&waiting) += expected_ns;
-        let lane = if procedure.priority { &mut lanes.priority } else { &mut lanes.ordinary };
         let client = waiting.job.ticket.client_id;
-        match end {
-            End::Back => lane.push_back(client, waiting),
-            End::Front => lane.push_front(client, waiting),
+        if lanes.ordinary.len() == 0 {
+            lanes.shed.emptied();
+        }
+        match (procedure.priority, end) {
+            (true, End::Back) => lanes.priority.push_back(client, waiting),
+            (true, End::Front) => lanes.priority.push_front(client, waiting),
+            (false, End::Back) => lanes.ordinary.push_back(client, waiting),
+            (false, End::Front) => lanes.ordinary.push_front(client, waiting),
         }
     }
 
@@ -288,5 +295,60 @@ mod tests {
         assert!(pending.fill(Takes::PriorityOnly, &tray, &registry, now) && tray.pop(now).is_none());
         assert_eq!(pending.pop(Class::Blocking, now).map(|job| job.ticket.serial), Some(4));
         assert_eq!(pending.demand(now), Demand::default());
+    }
+
+    /// A worker that takes 5 ms for each call, three heavy calls for each that it can do, and one light call now and
+    /// then by another client: served and shed calls of the heavy one, and the longest wait of those that were served,
+    /// for both.
+    fn heavy_and_light(target: u64, each: u64) -> (usize, usize, [Duration; 2]) {
+        let registry = registry();
+        let start = Instant::now();
+        let ms = |ms: u64| start + Duration::from_millis(ms);
+        let interval = Duration::from_millis(100);
+        let mut pending = Pending::new(Duration::from_millis(target), interval);
+        let (mut served, mut shed, mut longest, mut free) = (0, 0, [Duration::ZERO; 2], 0);
+        for now in 0..200 * each {
+            let mut push = |client: u64, serial: u64| {
+                let mut job = job(serial as u32, 1, &registry);
+                job.ticket.client_id = client;
+                pending.push(job, End::Back, &registry, ms(now));
+            };
+            if now % (each / 3).max(1) == 0 {
+                push(1, now);
+            }
+            if now % (4 * each) == 0 {
+                push(2, now);
+            }
+            if now < free {
+                continue;
+            }
+            let Some(job) = pending.pop(Class::Blocking, ms(now)) else { continue };
+            free = now + each;
+            let waited = Duration::from_millis(now - u64::from(job.ticket.serial));
+            let client = job.ticket.client_id as usize - 1;
+            // The time until the queue is known as standing does not count.
+            if now > 300.max(4 * each) {
+                longest[client] = longest[client].max(waited);
+            }
+            served += usize::from(client == 0);
+            let gone = pending.take_shed();
+            // Where a single turn is longer than the target, even the call that comes next is late.
+            assert!(each > target || gone.iter().all(|job| job.ticket.client_id == 1), "a light client's call is shed");
+            shed += gone.len();
+        }
+        (served, shed, longest)
+    }
+
+    #[test]
+    fn a_heavy_clients_calls_are_shed_also_while_those_of_a_light_one_pass_by() {
+        for each in [5, 60, 250, 500] {
+            let (served, shed, [heavy, light]) = heavy_and_light(10, each);
+            // One that waits while a call runs is the last one, and is served.
+            let soon = Duration::from_millis(25.max(2 * each));
+            assert!(shed > served && served > 50, "{each} ms: {served} served, {shed} shed");
+            assert!(heavy <= soon && light <= soon, "{each} ms: {heavy:?}, {light:?}");
+        }
+        let (_, shed, [heavy, _]) = heavy_and_light(0, 5);
+        assert!(shed == 0 && heavy > Duration::from_millis(500), "{shed}, {heavy:?}");
     }
 }
