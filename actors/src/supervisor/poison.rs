@@ -1,14 +1,15 @@
 //! Calls that panic their handler again and again: refused for a while.
 //!
-//! A call is known by its client, its procedure and its arguments. Looked up only while some call has panicked lately,
-//! so the way of a call costs one load. Plain code with time as an argument, under a lock that calls come to only then.
+//! A call is known by its client, its procedure and its arguments. Looked up only for clients with a call that has
+//! panicked lately, and those few that share a bit with one: a client whose calls panic costs the others a load each.
+//! Plain code with time as an argument. What is old is forgotten on the watchdog's rounds, not on the way of a call.
 //!
 //! Bound: [`ENTRIES`]; the ones that panicked longest ago make room.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use postroom_protocol::{Code, Error};
@@ -23,9 +24,10 @@ const REFUSED: Duration = Duration::from_secs(60);
 pub(crate) struct Poison {
     /// So many panics are one too many; 0 turns all of this off.
     after: u32,
-    is_empty: AtomicBool,
+    /// The bits of clients with a call that is remembered.
+    clients: AtomicU64,
     refused: AtomicU64,
-    state: Mutex<State>,
+    state: RwLock<State>,
 }
 
 #[derive(Debug, Default)]
@@ -51,8 +53,8 @@ struct Panics {
 
 impl Poison {
     pub(crate) fn new(after: u32) -> Self {
-        let (refused, state) = Default::default();
-        Self { after, is_empty: AtomicBool::new(true), refused, state }
+        let (clients, refused, state) = Default::default();
+        Self { after, clients, refused, state }
     }
 
     /// A call has panicked.
@@ -60,32 +62,43 @@ impl Poison {
         if self.after == 0 {
             return;
         }
-        let mut state = self.lock();
-        state.forget(now);
+        let mut state = self.write();
         if state.calls.len() >= ENTRIES {
             let oldest = state.calls.iter().min_by_key(|(_, panics)| panics.last).map(|(key, _)| *key);
             oldest.map(|oldest| state.calls.remove(&oldest));
         }
         let key = state.key(client_id, entry, arguments);
         let panics = state.calls.entry(key).or_insert(Panics { count: 0, last: now });
-        (panics.count, panics.last) = (panics.count + 1, now);
-        self.is_empty.store(false, Relaxed);
+        // What is old may not be forgotten yet.
+        let count = if is_old(panics, now) { 0 } else { panics.count };
+        (panics.count, panics.last) = (count + 1, now);
+        self.clients.fetch_or(bit(client_id), Relaxed);
     }
 
     /// Whether a call is refused, and with what.
     pub(crate) fn check(&self, client_id: u64, entry: u32, arguments: &[u8], now: Instant) -> Result<(), Error> {
-        if self.is_empty.load(Relaxed) {
+        if self.clients.load(Relaxed) & bit(client_id) == 0 {
             return Ok(());
         }
-        let mut state = self.lock();
-        state.forget(now);
-        self.is_empty.store(state.calls.is_empty(), Relaxed);
-        let key = state.key(client_id, entry, arguments);
-        let Some(panics) = state.calls.get(&key).filter(|panics| panics.count >= self.after) else { return Ok(()) };
+        let state = self.read();
+        let is_bad = |panics: &&Panics| panics.count >= self.after && !is_old(panics, now);
+        let Some(panics) = state.calls.get(&state.key(client_id, entry, arguments)).filter(is_bad) else {
+            return Ok(());
+        };
         self.refused.fetch_add(1, Relaxed);
         let left = REFUSED.saturating_sub(now.saturating_duration_since(panics.last)).as_secs() + 1;
         let text = format!("this very call has failed the service {} times; it is refused for {left} s", panics.count);
         Err(Error::new(Code::POISONED, text).with_limit("poison_after", self.after))
+    }
+
+    /// Forgets what is old.
+    pub(crate) fn forget(&self, now: Instant) {
+        if self.clients.load(Relaxed) == 0 || self.read().calls.values().all(|panics| !is_old(panics, now)) {
+            return;
+        }
+        let mut state = self.write();
+        state.calls.retain(|_, panics| !is_old(panics, now));
+        self.clients.store(state.calls.keys().fold(0, |bits, key| bits | bit(key.client_id)), Relaxed);
     }
 
     /// How many calls were refused.
@@ -93,19 +106,29 @@ impl Poison {
         self.refused.load(Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
         // No panic can come between two writes to it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        // As above.
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the bits that tell most clients apart.
+fn bit(client_id: u64) -> u64 {
+    1 << (client_id % 64)
+}
+
+fn is_old(panics: &Panics, now: Instant) -> bool {
+    now.saturating_duration_since(panics.last) >= REFUSED
 }
 
 impl State {
     fn key(&self, client_id: u64, entry: u32, arguments: &[u8]) -> Key {
         Key { client_id, entry, arguments: self.hasher.hash_one(arguments) }
-    }
-
-    fn forget(&mut self, now: Instant) {
-        self.calls.retain(|_, panics| now.saturating_duration_since(panics.last) < REFUSED);
     }
 }
 
@@ -130,8 +153,27 @@ mod tests {
             poison.check(client, entry, arguments, now).unwrap();
         }
         poison.check(1, 2, b"bad", now + REFUSED).unwrap();
-        assert!(poison.is_empty.load(Relaxed), "forgotten, so that nobody looks any more");
         assert_eq!(poison.refused(), 1);
+        poison.panicked(1, 2, b"bad", now + REFUSED);
+        poison.check(1, 2, b"bad", now + REFUSED).unwrap();
+    }
+
+    #[test]
+    fn calls_of_other_clients_are_not_looked_up_and_what_is_forgotten_is_not_either() {
+        let now = Instant::now();
+        let poison = Poison::new(1);
+        poison.panicked(1, 2, b"bad", now);
+        poison.panicked(3, 2, b"bad", now + REFUSED / 2);
+        // Whoever looks would wait for this lock for ever.
+        let state = poison.write();
+        poison.check(2, 2, b"bad", now).unwrap();
+        drop(state);
+        poison.forget(now + REFUSED / 2);
+        assert_eq!(poison.clients.load(Relaxed), bit(1) | bit(3));
+        poison.forget(now + REFUSED);
+        assert_eq!(poison.clients.load(Relaxed), bit(3));
+        poison.forget(now + REFUSED * 2);
+        assert_eq!((poison.clients.load(Relaxed), poison.read().calls.len()), (0, 0));
     }
 
     #[test]
@@ -141,7 +183,7 @@ mod tests {
         for client in 0..2 * ENTRIES as u64 {
             poison.panicked(client, 0, b"", now + Duration::from_micros(client));
         }
-        assert_eq!(poison.lock().calls.len(), ENTRIES);
+        assert_eq!(poison.read().calls.len(), ENTRIES);
         poison.check(0, 0, b"", now).unwrap();
         assert!(poison.check(2 * ENTRIES as u64 - 1, 0, b"", now).is_err());
     }

@@ -4,8 +4,8 @@
 //! each worker, async worker and I/O arbiter runs ([`beat`]); what it makes of that is plain code ([`rounds`]). A
 //! blocking call that runs beyond `stuck_after` is named in the log and in the statistics, and the supervisor fills
 //! its worker's place; an async call that does not wait for 100 ms and an inline one that takes longer than 10 ms are
-//! named likewise. It never stops a call: nobody can. On its rounds it also has old failures of handlers forgotten, so
-//! that the health turns back by itself.
+//! named likewise. It never stops a call: nobody can. On its rounds it also has old failures and panics of handlers
+//! forgotten.
 //!
 //! Bound: one entry for each thread.
 
@@ -94,6 +94,7 @@ pub(crate) async fn watch(handover: Arc<Handover>, stuck_after: Duration) {
         let now = Instant::now();
         round(&handover, &mut rounds, now);
         handover.registry().watch.forget(now);
+        handover.registry().poison.forget(now);
     }
 }
 
