@@ -465,6 +465,41 @@ fn when_the_service_stops_what_is_left_at_the_end_of_the_time_is_answered_shutti
 }
 
 #[test]
+fn calls_that_were_ended_hold_neither_room_nor_memory() {
+    let (service, _) = service(|config| {
+        config.limits.max_pending_calls = 20;
+        config.limits.max_pending_bytes = 40_000_000;
+    });
+    let mut client = service.client();
+    client.send(&plain(GATE, 0, 0));
+    service.gate().wait_for(1);
+    let late = Metadata { deadline_ms: Some(30), ..Metadata::default() };
+    // As many as may wait, all ended by their deadline; fewer than are looked for at once.
+    let calls: Vec<u8> = (100..120).flat_map(|serial| with(&late, GATE, serial, 2)).collect();
+    client.send(&calls);
+    let codes: Vec<String> = (0..20).map(|_| client.packet().error().code().to_string()).collect();
+    assert!(codes.iter().all(|code| code == "deadline_exceeded"), "{codes:?}");
+    client.send(&plain(GATE, 2, 2));
+    eventually("it waits and was not refused", || service.running().stats().pending.calls == 1);
+    // As many bytes as may wait.
+    let mut payload = Vec::new();
+    postroom_protocol::metadata::encode(&late, &mut payload);
+    payload.extend(map([("filling", rmpv::Value::Binary(vec![0; 14_000_000]))]));
+    let header = Header { packet_type: PacketType::CallWithMetadata, ..header(ENDS, 1, GATE, 200) };
+    for serial in 200..203 {
+        client.send(&packet(Header { serial, ..header }, &payload));
+    }
+    for serial in 200..203 {
+        assert_eq!(client.error(serial).code(), "deadline_exceeded");
+    }
+    let bytes = service.running().stats().pending.bytes;
+    assert!(bytes < 1000, "{bytes}");
+    service.gate().open_all();
+    client.reply(0);
+    client.reply(2);
+}
+
+#[test]
 fn calls_that_were_ended_make_room_for_others_while_the_workers_are_busy() {
     let (service, _) = service(|config| {
         config.limits.max_pending_calls = 200;

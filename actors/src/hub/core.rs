@@ -447,7 +447,7 @@ impl Sink for HubSink<'_> {
             self.hub.stats.answered(ended.entry, verdict, queued, None);
         }
         if ended.place == Place::Started {
-            self.hub.handover.ended(self.hub.number, call, ended.entry, ended.is_running);
+            self.hub.handover.ended(self.hub.number, call, ended.entry, ended.cost, ended.is_running);
         }
         Some(ended)
     }

@@ -53,8 +53,10 @@ use crate::worker::asynchronous::Abort;
 /// A payload below this size lies in a buffer that it shares with others, and is copied when it has to wait.
 pub(crate) const SHARED_PAYLOAD: usize = 4096;
 
-/// So many calls may be ended while they wait before the pending ones are looked through for them.
+/// So many calls, or so many bytes of them, may be ended while they wait before the pending ones are looked through for
+/// them; at once where a call would be refused for want of their room.
 const SWEEP: usize = 64;
+const SWEEP_BYTES: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Handover {
@@ -80,6 +82,8 @@ pub(crate) struct Handover {
     waiting_async: AtomicUsize,
     /// How many calls were ended while they waited, since the pending ones were looked through for them.
     ended: AtomicUsize,
+    /// The bytes of those.
+    ended_bytes: AtomicU64,
     has_priority: bool,
     max_async_calls: usize,
     findings: Arc<Findings>,
@@ -108,6 +112,7 @@ impl Handover {
             shed: AtomicU64::new(0),
             waiting_async: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
+            ended_bytes: AtomicU64::new(0),
             has_priority: registry.has_priority(),
             max_async_calls: limits.max_async_calls,
             findings: Arc::default(),
@@ -246,7 +251,9 @@ impl Handover {
     fn pend(&self, jobs: Vec<Job>) {
         let mut admitted = Vec::with_capacity(jobs.len());
         for mut job in jobs {
-            match self.gauge.acquire(u64::from(job.ticket.cost)) {
+            let cost = u64::from(job.ticket.cost);
+            let permit = self.gauge.acquire(cost);
+            match permit.or_else(|full| if self.sweep() { self.gauge.acquire(cost) } else { Err(full) }) {
                 Ok(permit) => {
                     job.permit = Some(permit);
                     // A call that waits must not hold the buffer that it came in with others.
@@ -284,6 +291,8 @@ impl Handover {
     /// The pool actor's part: calls start to wait, unless a worker has become free since.
     pub(crate) fn take_in(&self, jobs: Vec<Job>, end: End, now: Instant) {
         let mut pending = self.lock();
+        // One that was ended on its way here was counted before it could be found.
+        let jobs = jobs.into_iter().filter(|job| job.is_wanted(&self.hubs)).collect::<Vec<_>>();
         match end {
             End::Back => jobs.into_iter().for_each(|job| pending.push(job, end, &self.registry, now)),
             End::Front => jobs.into_iter().rev().for_each(|job| pending.push(job, end, &self.registry, now)),
@@ -340,6 +349,8 @@ impl Handover {
     /// The supervisor looks: what waits now, and nobody else has asked since.
     pub(crate) fn demand(&self, now: Instant) -> Demand {
         self.asked.store(false, SeqCst);
+        // What was ended is worth no worker.
+        self.sweep();
         self.lock().demand(now)
     }
 
@@ -509,18 +520,32 @@ impl Handover {
 
     /// A call of this hub was ended before its result came: an async one that runs is dropped, one that waits will not
     /// take up room for long.
-    pub(crate) fn ended(&self, hub: u16, call: CallRef, entry: u32, is_running: bool) {
+    pub(crate) fn ended(&self, hub: u16, call: CallRef, entry: u32, cost: u32, is_running: bool) {
         if is_running && self.registry.procedure(entry).class == Class::Asynchronous {
             // Which of them runs it nobody has written down: ending calls is rare, and async workers are few.
             self.places.used_async().for_each(|(_, place)| place.abort(Abort { hub, call }));
-        } else if !is_running && self.ended.fetch_add(1, SeqCst) >= SWEEP.max(self.gauge.held().0 as usize / 2) {
+        } else if !is_running {
             // What was ended still takes up the room of others. Looking when it may be half of all costs each of them
             // a constant.
-            self.ended.store(0, SeqCst);
-            let mut pending = self.lock();
-            pending.retain(|job| job.is_wanted(&self.hubs));
-            self.count(&pending);
+            let (calls, bytes) = self.gauge.held();
+            let ended = self.ended.fetch_add(1, SeqCst);
+            let ended_bytes = self.ended_bytes.fetch_add(cost.into(), SeqCst) + u64::from(cost);
+            if ended >= SWEEP.max(calls as usize / 2) || ended_bytes >= SWEEP_BYTES.max(bytes / 2) {
+                self.sweep();
+            }
         }
+    }
+
+    /// Drops calls that were ended while they waited. False when there were none since the last time.
+    fn sweep(&self) -> bool {
+        if self.ended.swap(0, SeqCst) == 0 {
+            return false;
+        }
+        self.ended_bytes.store(0, SeqCst);
+        let mut pending = self.lock();
+        pending.retain(|job| job.is_wanted(&self.hubs));
+        self.count(&pending);
+        true
     }
 
     /// Looks after calls that wait behind one that turned out slow, and replies that are held up by it.

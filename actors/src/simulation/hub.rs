@@ -156,7 +156,7 @@ impl Sink for HubSink<'_> {
         let (client, serial) = (self.peer.client_id(), ended.header.serial);
         self.shared.ledger.borrow_mut().ended(client, serial, ended.is_running, by_deadline, now);
         if ended.place == Place::Started {
-            self.shared.handover.ended(self.core.number as u16, call, ended.entry, ended.is_running);
+            self.shared.handover.ended(self.core.number as u16, call, ended.entry, ended.cost, ended.is_running);
         }
         Some(ended)
     }
