@@ -36,8 +36,8 @@
 //!    callback is dropped, all is quiet.
 //! 7. A timer's next expiry counts from its dispatch; after a stall it fires once.
 //! 8. An operation from another thread wakes the loop if there is something for it to do.
-//! 9. A descriptor that is closed under its watch is found within a second, or by the next operation on it that asks
-//!    the kernel: every watch of it is told [`Events::ERROR`] once, and is disabled: its mask is then
+//! 9. A descriptor that is closed under its watch is found within a second, or by the next operation on it: every
+//!    watch of it is told [`Events::ERROR`] once, and is disabled: its mask is then
 //!    [`Events::NONE`]. A number that was closed and used again cannot be told apart: the watch goes on with what is
 //!    now open there, as with poll(2).
 //! 10. What cannot be polled, such as a regular file, is always ready, as with poll(2).
@@ -61,7 +61,8 @@
 //! were removed since the last iteration; the room that these took at their highest number is kept. What an iteration
 //! collects is at most one entry per watch. An actor has at most one [`Delivery`] per watch in its mailbox. The lock is
 //! held for one operation, for the sorting of what is ready in an iteration, or for one step of the sweep: 512
-//! descriptors, a few hundred nanoseconds each.
+//! descriptors, a few hundred nanoseconds each. Only where a file stays open whose watched number was closed, all of them
+//! are told to a new epoll set at once.
 
 mod driver;
 mod handle;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
-use super::descriptors::Registration;
+use super::descriptors::{NIL, Registration};
 use super::error::LoopError;
 use super::events::Events;
 use super::id::{HandleId, TimerId};

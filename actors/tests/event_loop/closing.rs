@@ -78,6 +78,27 @@ fn rule_09_a_closed_descriptor_is_found_by_the_next_operation_on_it() {
 }
 
 #[test]
+fn rule_09_a_closed_descriptor_is_found_by_an_operation_that_changes_nothing_for_the_kernel() {
+    for remove in [false, true] {
+        let (events, mut driver) = EventLoop::new().unwrap();
+        let told = Journal::new();
+        let fd = out_of_reach(Pipe::new().reader, 5006);
+        let both = Events::READABLE | Events::WRITABLE;
+        let watch = events.add_handle(5006, Events::READABLE, told.on_handle("operated on")).unwrap();
+        events.add_handle(5006, both, told.on_handle("other")).unwrap();
+        drop(fd);
+        if remove {
+            events.remove_handle(watch).unwrap();
+        } else {
+            assert!(matches!(events.update_handle(watch, Events::WRITABLE), Err(LoopError::NotOpen(5006))));
+        }
+        driver.iterate(NOW).unwrap();
+        let expected = if remove { vec!["other"] } else { vec!["other", "operated on"] };
+        assert_eq!(told.take(), expected);
+    }
+}
+
+#[test]
 fn rule_09_a_file_that_stays_open_elsewhere_does_not_make_the_loop_spin() {
     let (events, mut driver) = EventLoop::new().unwrap();
     let told = Journal::new();

@@ -34,12 +34,8 @@ impl State {
 
     pub(crate) fn update_handle(&mut self, id: HandleId, mask: Events) -> Result<(), LoopError> {
         let (descriptor, before) = self.registry.set_mask(id, mask).ok_or(LoopError::UnknownHandle(id))?;
-        let synced = match before == mask {
-            false => self.sync(descriptor),
-            // Nothing changes, but somebody wants to know how things stand.
-            true if !mask.is_empty() => self.sync_anew(descriptor),
-            true => Ok(()),
-        };
+        // Where nothing changes, for the kernel or at all, somebody still wants to know how things stand (rule 9).
+        let synced = if before == mask && mask.is_empty() { Ok(()) } else { self.sync_anew(descriptor) };
         match &synced {
             Ok(()) => {}
             Err(LoopError::NotOpen(_)) => self.disable(descriptor),
@@ -53,6 +49,11 @@ impl State {
 
     pub(crate) fn remove_handle(&mut self, id: HandleId) -> Result<(), LoopError> {
         let descriptor = self.registry.remove_handle(id).ok_or(LoopError::UnknownHandle(id))?;
+        let has_others = self.registry.descriptors.get(descriptor).is_some_and(|entry| entry.first != NIL);
+        if has_others && self.sync_anew(descriptor).is_err() {
+            // The watch is gone in any case; the others are told (rule 9).
+            self.disable(descriptor);
+        }
         self.sync_or_disable(descriptor);
         self.registry.descriptors.forget_if_unused(descriptor);
         self.wake();
