@@ -66,7 +66,7 @@ impl Feed for Rc<InlineFeed> {
             next = self.queue.borrow_mut().pop_front();
         }
         if let Some(job) = &next {
-            self.hubs.beat(job.ticket.hub.into()).begin(job.entry, &job.ticket);
+            self.hubs.beat(job.ticket.hub.into()).begin(job.entry, &job.ticket, job.ticket.begun);
         } else {
             // All are done: what is ready leaves, on the thread that is to write it anyway.
             let replies = self.replies.borrow_mut().take();
@@ -83,9 +83,10 @@ impl Feed for Rc<InlineFeed> {
     fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>) {
         let now = Instant::now();
         self.answered.set(Some(now));
-        self.hubs.beat(ticket.hub.into()).end();
+        let was_told = self.hubs.beat(ticket.hub.into()).end();
         let took = now.saturating_duration_since(ticket.begun);
         if took > MAX_INLINE
+            && !was_told
             && let Some(hub) = self.hub.borrow().upgrade()
         {
             hub.slow_inline(ticket, took);

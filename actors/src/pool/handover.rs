@@ -46,7 +46,7 @@ use crate::stage::CallRef;
 use crate::stats;
 use crate::supervisor::{Look, Supervisor};
 use crate::watchdog::Findings;
-use crate::watchdog::beat::Runs;
+use crate::watchdog::beat::{Beat, Runs};
 use crate::watchdog::rounds::{Kind, Place};
 use crate::worker::asynchronous::Abort;
 
@@ -508,6 +508,15 @@ impl Handover {
         workers.chain(asynchronous).chain(hubs)
     }
 
+    /// Where a thread says what it runs.
+    pub(crate) fn beat(&self, (kind, place): Place) -> &Beat {
+        match kind {
+            Kind::Worker => &self.place(place).beat,
+            Kind::Async => &self.async_place(place).beat,
+            Kind::Inline => self.hubs.beat(place),
+        }
+    }
+
     /// Whether this is the place of an ordinary worker.
     pub(crate) fn is_ordinary(&self, worker: usize) -> bool {
         worker < ORDINARY
@@ -577,15 +586,20 @@ impl Handover {
 
     /// Reserves up to `wanted` places with the async worker that has most: its number and how many.
     fn reserve(&self, wanted: usize) -> Option<(usize, usize)> {
-        let staying = self.places.used_async().filter(|(_, place)| !place.leaving.load(SeqCst));
-        let (worker, place) = staying.max_by_key(|(_, place)| place.free.load(SeqCst))?;
-        let mut places = 0;
-        let take = |free: usize| {
-            places = free.min(wanted);
-            (places > 0).then(|| free - places)
-        };
-        place.free.fetch_update(SeqCst, SeqCst, take).ok()?;
-        Some((worker, places))
+        loop {
+            let staying = self.places.used_async().filter(|(_, place)| !place.leaving.load(SeqCst));
+            let free = staying.map(|(worker, place)| (worker, place, place.free.load(SeqCst)));
+            let (worker, place, _) = free.max_by_key(|(.., free)| *free).filter(|(.., free)| *free > 0)?;
+            let mut places = 0;
+            let take = |free: usize| {
+                places = free.min(wanted);
+                (places > 0).then(|| free - places)
+            };
+            if place.free.fetch_update(SeqCst, SeqCst, take).is_ok() {
+                return Some((worker, places));
+            }
+            // Others have just taken what it had; somebody else may have some.
+        }
     }
 
     fn count(&self, pending: &Pending) {

@@ -229,7 +229,7 @@ impl Parts {
         Stats {
             clients,
             workers: Workers {
-                abandoned: findings.stuck_workers() as u64,
+                abandoned: (findings.stuck_workers() + findings.stuck_priority()) as u64,
                 ..self.controls.count(self.handover.idle_workers())
             },
             stuck: findings.stuck(),

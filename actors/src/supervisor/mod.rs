@@ -333,9 +333,10 @@ impl Supervisor {
         let mut again = self.look_at_ordinary(now);
         let wanted = self.controls.wanted();
         let has_priority = self.handover.registry().has_priority();
-        for (kind, count) in
-            [(Kind::Priority, if has_priority { wanted.prio_workers } else { 0 }), (Kind::Async, wanted.async_workers)]
-        {
+        // As with ordinary workers, the places of those that are stuck are filled up to twice their number.
+        let stuck = self.handover.findings().stuck_priority().min(wanted.prio_workers);
+        let priority = if has_priority { wanted.prio_workers + stuck } else { 0 };
+        for (kind, count) in [(Kind::Priority, priority), (Kind::Async, wanted.async_workers)] {
             again = earliest(again, self.look_at_fixed(kind, count, now));
         }
         if !self.ending.is_empty() || self.has_leaving_async() {

@@ -1,18 +1,31 @@
 //! What a thread runs right now, where the watchdog can see it.
 //!
-//! Written by that thread alone, with plain stores: a count that is odd while a call runs, and who it is. The watchdog
-//! tells by the count whether it still is the same call, so nobody has to look at a clock for it.
+//! Written by that thread alone, with plain stores: a count that is odd while a call runs, who it is, and since when. The
+//! watchdog tells by the count whether it still is the same call, and notes which it has told of.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::job::Ticket;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Beat {
     count: AtomicU64,
     entry: AtomicU32,
     client: AtomicU64,
     serial: AtomicU32,
+    /// Since when, in nanoseconds from `epoch`.
+    since: AtomicU64,
+    epoch: Instant,
+    /// The count of the call that the watchdog has told of last.
+    told: AtomicU64,
+}
+
+impl Default for Beat {
+    fn default() -> Self {
+        let (count, entry, client, serial, since, told) = Default::default();
+        Self { count, entry, client, serial, since, epoch: Instant::now(), told }
+    }
 }
 
 /// A call that runs.
@@ -23,21 +36,30 @@ pub(crate) struct Runs {
     pub(crate) entry: u32,
     pub(crate) client_id: u64,
     pub(crate) serial: u32,
+    pub(crate) since: Instant,
 }
 
 impl Beat {
     /// A call begins, or goes on.
-    pub(crate) fn begin(&self, entry: u32, ticket: &Ticket) {
+    pub(crate) fn begin(&self, entry: u32, ticket: &Ticket, now: Instant) {
+        // It fits for 584 years.
+        self.since.store(now.saturating_duration_since(self.epoch).as_nanos() as u64, Ordering::Relaxed);
         self.entry.store(entry, Ordering::Relaxed);
         self.client.store(ticket.client_id, Ordering::Relaxed);
         self.serial.store(ticket.serial, Ordering::Relaxed);
         self.count.store(self.count.load(Ordering::Relaxed) | 1, Ordering::Release);
     }
 
-    /// It is done, or waits.
-    pub(crate) fn end(&self) {
+    /// It is done, or waits. Returns whether the watchdog has told of it.
+    pub(crate) fn end(&self) -> bool {
         let count = self.count.load(Ordering::Relaxed);
         self.count.store(count + (count & 1), Ordering::Release);
+        count % 2 == 1 && self.told.load(Ordering::Relaxed) == count
+    }
+
+    /// The watchdog tells of this call.
+    pub(crate) fn tell(&self, runs: &Runs) {
+        self.told.store(runs.count, Ordering::Relaxed);
     }
 
     /// The call that runs, if one does. When it changes just now, it is not one to worry about.
@@ -48,6 +70,7 @@ impl Beat {
             entry: self.entry.load(Ordering::Relaxed),
             client_id: self.client.load(Ordering::Relaxed),
             serial: self.serial.load(Ordering::Relaxed),
+            since: self.epoch + Duration::from_nanos(self.since.load(Ordering::Relaxed)),
         };
         std::sync::atomic::fence(Ordering::Acquire);
         (count % 2 == 1 && self.count.load(Ordering::Relaxed) == count).then_some(runs)
@@ -64,13 +87,16 @@ mod tests {
         let beat = Beat::default();
         assert_eq!(beat.read(), None);
         let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, 7, 28);
-        beat.begin(3, &ticket);
+        let now = Instant::now();
+        beat.begin(3, &ticket, now);
         let first = beat.read().unwrap();
-        assert_eq!((first.entry, first.client_id, first.serial), (3, 1, 7));
-        beat.end();
-        beat.end();
+        assert_eq!((first.entry, first.client_id, first.serial, first.since), (3, 1, 7, now));
+        beat.tell(&first);
+        assert!(beat.end());
+        assert!(!beat.end());
         assert_eq!(beat.read(), None);
-        beat.begin(3, &ticket);
+        beat.begin(3, &ticket, now);
         assert_ne!(beat.read().unwrap().count, first.count);
+        assert!(!beat.end(), "of this one nobody has told");
     }
 }

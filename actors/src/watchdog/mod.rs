@@ -30,7 +30,8 @@ const TICK: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     stuck: Mutex<Vec<StuckCall>>,
-    stuck_workers: AtomicUsize,
+    /// How many ordinary workers, and how many priority workers, are held by calls beyond `stuck_after`.
+    stuck_workers: [AtomicUsize; 2],
     /// How often a call was named, by what its thread is there for.
     slow: [AtomicU64; 3],
 }
@@ -59,7 +60,12 @@ impl Findings {
 
     /// How many ordinary workers are held by calls beyond `stuck_after`.
     pub(crate) fn stuck_workers(&self) -> usize {
-        self.stuck_workers.load(Relaxed)
+        self.stuck_workers[0].load(Relaxed)
+    }
+
+    /// The same of priority workers.
+    pub(crate) fn stuck_priority(&self) -> usize {
+        self.stuck_workers[1].load(Relaxed)
     }
 
     /// How often a blocking, an async and an inline call was named.
@@ -75,6 +81,12 @@ impl Findings {
                 "the inline procedure {procedure} held its I/O arbiter for {took:.1?}; nobody else was served there"
             );
         });
+    }
+
+    /// One poll of an async call took this long, and has come to its end before the watchdog saw it.
+    pub(crate) fn slow_poll(&self, procedure: &str, thread: &str, call: CallId, took: Duration) {
+        self.slow[Kind::Async as usize].fetch_add(1, Relaxed);
+        call::within(call, None, || log::warn!("{procedure} has left {thread} after {took:.1?}"));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<StuckCall>> {
@@ -111,6 +123,7 @@ fn round(handover: &Handover, rounds: &mut Rounds, now: Instant) {
             News::Over(..) => log::warn!("{procedure} has left {thread} after {age:.1?}"),
         });
         if matches!(one, News::Stuck(..)) {
+            handover.beat((kind, place)).tell(&runs);
             findings.slow[kind as usize].fetch_add(1, Relaxed);
         }
     }
@@ -118,8 +131,10 @@ fn round(handover: &Handover, rounds: &mut Rounds, now: Instant) {
         return;
     }
     let stuck = rounds.stuck(now);
-    let workers = stuck.iter().filter(|((kind, place), ..)| *kind == Kind::Worker && handover.is_ordinary(*place));
-    let workers = workers.count();
+    let workers = stuck.iter().filter(|((kind, _), ..)| *kind == Kind::Worker);
+    let (ordinary, priority): (Vec<usize>, Vec<usize>) =
+        workers.map(|((_, place), ..)| *place).partition(|place| handover.is_ordinary(*place));
+    let workers = [ordinary.len(), priority.len()];
     *findings.lock() = stuck
         .into_iter()
         .map(|((kind, place), runs, age)| StuckCall {
@@ -130,7 +145,8 @@ fn round(handover: &Handover, rounds: &mut Rounds, now: Instant) {
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         })
         .collect();
-    if findings.stuck_workers.swap(workers, Relaxed) != workers {
+    let before = [0, 1].map(|kind| findings.stuck_workers[kind].swap(workers[kind], Relaxed));
+    if before != workers {
         handover.look_after_workers();
     }
 }

@@ -29,7 +29,6 @@ pub(crate) struct Rounds {
 #[derive(Debug)]
 struct Seen {
     runs: Runs,
-    since: Instant,
     told: bool,
 }
 
@@ -66,22 +65,22 @@ impl Rounds {
         let mut news = Vec::new();
         for (place, runs) in threads {
             let limit = self.limit(place.0);
-            if let Some(seen) = self.seen.get_mut(&place)
-                && Some(seen.runs) == runs
-            {
-                let age = now.saturating_duration_since(seen.since);
+            let is_same = |seen: &Seen| runs.is_some_and(|runs| runs.count == seen.runs.count);
+            if !self.seen.get(&place).is_some_and(is_same) {
+                let before = match runs {
+                    Some(runs) => self.seen.insert(place, Seen { runs, told: false }),
+                    None => self.seen.remove(&place),
+                };
+                if let Some(Seen { runs, told: true }) = before {
+                    news.push(News::Over(place, runs, now.saturating_duration_since(runs.since)));
+                }
+            }
+            if let Some(seen) = self.seen.get_mut(&place) {
+                let age = now.saturating_duration_since(seen.runs.since);
                 if age >= limit && !seen.told {
                     seen.told = true;
                     news.push(News::Stuck(place, seen.runs, age));
                 }
-                continue;
-            }
-            let before = match runs {
-                Some(runs) => self.seen.insert(place, Seen { runs, since: now, told: false }),
-                None => self.seen.remove(&place),
-            };
-            if let Some(Seen { runs, since, told: true }) = before {
-                news.push(News::Over(place, runs, now.saturating_duration_since(since)));
             }
         }
         news
@@ -91,7 +90,7 @@ impl Rounds {
     pub(crate) fn stuck(&self, now: Instant) -> Vec<(Place, Runs, Duration)> {
         let stuck = self.seen.iter().filter(|(_, seen)| seen.told);
         let mut stuck: Vec<_> =
-            stuck.map(|(place, seen)| (*place, seen.runs, now.saturating_duration_since(seen.since))).collect();
+            stuck.map(|(place, seen)| (*place, seen.runs, now.saturating_duration_since(seen.runs.since))).collect();
         stuck.sort_unstable_by_key(|(place, ..)| *place);
         stuck
     }
@@ -103,8 +102,8 @@ mod tests {
 
     const WORKER: Place = (Kind::Worker, 0);
 
-    fn runs(count: u64) -> Option<Runs> {
-        Some(Runs { count, entry: 0, client_id: 1, serial: 2 })
+    fn runs(count: u64, since: Instant) -> Option<Runs> {
+        Some(Runs { count, entry: 0, client_id: 1, serial: 2, since })
     }
 
     fn ms(ms: u64) -> Duration {
@@ -116,27 +115,36 @@ mod tests {
         let start = Instant::now();
         let mut rounds = Rounds::new(ms(1000));
         let mut look = |at: u64, runs| rounds.look(start + ms(at), [(WORKER, runs)].into_iter());
-        assert_eq!(look(0, runs(1)), []);
-        assert_eq!(look(900, runs(1)), []);
-        assert_eq!(look(1000, runs(1)), [News::Stuck(WORKER, runs(1).unwrap(), ms(1000))]);
-        assert_eq!(look(1100, runs(1)), []);
-        assert_eq!(look(1200, runs(3)), [News::Over(WORKER, runs(1).unwrap(), ms(1200))]);
+        let first = runs(1, start);
+        assert_eq!(look(0, first), []);
+        assert_eq!(look(900, first), []);
+        assert_eq!(look(1000, first), [News::Stuck(WORKER, first.unwrap(), ms(1000))]);
+        assert_eq!(look(1100, first), []);
+        let third = runs(3, start + ms(1150));
+        assert_eq!(look(1200, third), [News::Over(WORKER, first.unwrap(), ms(1200))]);
         assert_eq!(look(1300, None), []);
-        assert!(rounds.stuck(start + ms(1300)).is_empty());
+        // One that is seen late, because the watchdog itself was held up, is as old as it is.
+        let fifth = runs(5, start + ms(1400));
+        assert_eq!(look(2500, fifth), [News::Stuck(WORKER, fifth.unwrap(), ms(1100))]);
+        assert_eq!(look(2600, None), [News::Over(WORKER, fifth.unwrap(), ms(1200))]);
+        assert!(rounds.stuck(start + ms(2600)).is_empty());
     }
 
     #[test]
     fn calls_that_follow_each_other_are_never_stuck_however_busy_the_worker() {
         let start = Instant::now();
         let mut rounds = Rounds::new(ms(100));
-        assert!((0..1000).all(|n| rounds.look(start + ms(50 * n), [(WORKER, runs(2 * n + 1))].into_iter()).is_empty()));
+        let mut look =
+            |n: u64| rounds.look(start + ms(50 * n), [(WORKER, runs(2 * n + 1, start + ms(50 * n)))].into_iter());
+        assert!((0..1000).all(|n| look(n).is_empty()));
     }
 
     #[test]
     fn async_and_inline_calls_have_less_time() {
         let start = Instant::now();
         let mut rounds = Rounds::new(ms(100_000));
-        let threads = || [((Kind::Async, 0), runs(1)), ((Kind::Inline, 0), runs(1)), (WORKER, runs(1))].into_iter();
+        let runs = runs(1, start);
+        let threads = || [((Kind::Async, 0), runs), ((Kind::Inline, 0), runs), (WORKER, runs)].into_iter();
         assert_eq!(rounds.look(start, threads()), []);
         let told: Vec<Place> = rounds
             .look(start + ms(50), threads())

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context, Handler};
@@ -30,6 +30,7 @@ use crate::server::Ready;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 use crate::supervisor::{Ended, Post};
+use crate::watchdog::rounds::MAX_POLL;
 
 /// A worker for async procedures.
 #[derive(Debug)]
@@ -224,6 +225,15 @@ impl AsyncFeed {
         }
     }
 
+    /// A poll has come to its end before the watchdog saw it, after this time.
+    fn look_at_poll(&self, running: &Running, took: Duration) {
+        if took >= MAX_POLL {
+            let procedure = &self.handover.registry().procedure(running.entry).name;
+            let thread = format!("async {}", self.number);
+            self.handover.findings().slow_poll(procedure, &thread, running.ticket.call_id(), took);
+        }
+    }
+
     /// A call has left this worker: its place goes to the next.
     fn left(&self) {
         if self.has_ended.get() {
@@ -254,8 +264,9 @@ impl Feed for Rc<AsyncFeed> {
                 queue.pop_front()
             };
             let mut job = next?;
-            if job.begin(self.handover.hubs(), Instant::now()) {
-                self.handover.async_place(self.number).beat.begin(job.entry, &job.ticket);
+            let now = Instant::now();
+            if job.begin(self.handover.hubs(), now) {
+                self.handover.async_place(self.number).beat.begin(job.entry, &job.ticket, now);
                 return Some(job);
             }
             self.left();
@@ -297,9 +308,12 @@ impl Feed for Rc<AsyncFeed> {
             let outcome = poll_fn(|task| {
                 let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
                 let beat = &feed.handover.async_place(feed.number).beat;
-                beat.begin(running.entry, &running.ticket);
+                let begun = Instant::now();
+                beat.begin(running.entry, &running.ticket, begun);
                 let polled = call::within(call, running.trace.as_ref(), poll);
-                beat.end();
+                if !beat.end() {
+                    feed.look_at_poll(&running, begun.elapsed());
+                }
                 match polled {
                     Ok(poll) => poll.map(Ok),
                     Err(panic) => Poll::Ready(Err(panic)),

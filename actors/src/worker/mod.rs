@@ -134,7 +134,7 @@ impl Feed for WorkerFeed {
                     client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
                     "worker {} takes it", self.number
                 );
-                self.handover.place(self.number).beat.begin(job.entry, &job.ticket);
+                self.handover.place(self.number).beat.begin(job.entry, &job.ticket, now);
                 self.running.set(Some((job.entry, now)));
                 return Some(job);
             }
