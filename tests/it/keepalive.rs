@@ -72,6 +72,12 @@ fn a_client_that_does_not_answer_is_told_and_closed_and_its_calls_are_cancelled(
     let error = client.announcement();
     assert_eq!(error.code(), "keepalive_timeout");
     assert_eq!(error.limit(), Some(("keepalive_count", 3)));
+    // The gate stays shut: the call ends because nobody waits for it.
+    eventually("the call is cancelled", || {
+        let stats = service.running().stats();
+        let gate = stats.procedures.iter().find(|procedure| procedure.name == "test.gate_async").unwrap();
+        gate.in_progress == 0 && gate.outcomes.get("cancelled") == Some(&1)
+    });
 }
 
 #[test]

@@ -175,6 +175,49 @@ fn the_socket_and_its_lock_are_gone_when_the_service_has_stopped() {
 }
 
 #[test]
+fn newcomers_beyond_max_queued_clients_wait_at_the_kernel_and_all_are_served_in_the_end() {
+    let service = Binary::serve("max_queued_clients = 4\n");
+    service.client().is_usable();
+    service.signal(rustix::process::Signal::STOP);
+    eventually("it has stopped", || service.usage().is_stopped());
+    let address = rustix::net::SocketAddrUnix::new(service.path()).unwrap();
+    let mut queued = Vec::new();
+    let refused = loop {
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        let family = rustix::net::AddressFamily::UNIX;
+        let socket = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None).unwrap();
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => queued.push(socket),
+            Err(error) => break error,
+        }
+        assert!(queued.len() < 50, "there is no bound");
+    };
+    // Linux takes one more than it is told. Who does not ask without waiting waits here.
+    assert_eq!((refused, queued.len()), (rustix::io::Errno::AGAIN, 5));
+    let path = service.path().to_owned();
+    let waits = std::thread::spawn(move || Client::connect(&Address::Unix(path)).is_usable());
+    service.signal(rustix::process::Signal::CONT);
+    waits.join().unwrap();
+    for socket in queued {
+        rustix::io::ioctl_fionbio(&socket, false).unwrap();
+        Client::of(socket).is_usable();
+    }
+}
+
+#[test]
+fn a_service_that_is_dropped_answers_what_it_has_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(at(&folder.path().join("socket"))).unwrap();
+    let mut client = Client::connect(&running.addresses()[0]);
+    client.send(&call(ECHO, echo::BLOCK, 1, &map([("ms", 200.into())])));
+    let is_running = || running.stats().procedures.iter().any(|procedure| procedure.in_progress == 1);
+    eventually("the call is accepted", is_running);
+    drop(running);
+    client.reply(1);
+    assert_eq!(client.announcement().code(), "shutting_down");
+}
+
+#[test]
 fn a_socket_that_somebody_put_in_the_place_of_ours_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");

@@ -110,9 +110,19 @@ impl Client {
             }
             Address::Tcp { host, port } => Stream::Tcp(TcpStream::connect((host.as_str(), *port))?),
         };
+        Ok(Self::with(stream))
+    }
+
+    /// One that is connected already.
+    #[allow(dead_code)] // Not by the storms of `fire`.
+    pub fn of(socket: std::os::fd::OwnedFd) -> Self {
+        Self::with(Stream::Unix(socket.into()))
+    }
+
+    fn with(stream: Stream) -> Self {
         let client = Self { stream, input: Vec::new(), taken: 0 };
         client.set_patience(PATIENCE);
-        Ok(client)
+        client
     }
 
     /// Sets for how long a read or a write waits, also those of the other handles to this socket.

@@ -30,6 +30,13 @@ impl Usage {
         open
     }
 
+    /// Whether a signal has stopped it.
+    #[allow(dead_code)] // Not by the storms of `fire`.
+    pub fn is_stopped(self) -> bool {
+        let status = fs::read_to_string(self.file("status")).unwrap();
+        status.lines().any(|line| line.starts_with("State:") && line.contains('T'))
+    }
+
     /// How many threads it has.
     pub fn threads(self) -> usize {
         fs::read_dir(self.file("task")).unwrap().count()
