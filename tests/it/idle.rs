@@ -2,11 +2,16 @@
 
 use crate::support::*;
 
-const CLIENTS: usize = 1000;
+/// Ten thousand, where this process may have as many descriptors beside those of other tests.
+fn clients() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(10_000, |limit| limit.saturating_sub(6000).clamp(1000, 10_000) as usize)
+}
 
 #[test]
-fn a_thousand_idle_clients_cost_less_than_four_kibibytes_each() {
-    let service = Binary::serve("");
+fn ten_thousand_idle_clients_cost_less_than_four_kibibytes_each() {
+    let count = clients();
+    let service = Binary::serve("max_clients = 20000\n");
     // What is made once and kept is there after the first hundred.
     let connect = |count: usize| -> Vec<Client> {
         let mut clients: Vec<Client> = (0..count).map(|_| service.client()).collect();
@@ -19,10 +24,10 @@ fn a_thousand_idle_clients_cost_less_than_four_kibibytes_each() {
     };
     let mut first = connect(100);
     let before = service.usage().resident_kib();
-    let mut clients = connect(CLIENTS);
+    let mut clients = connect(count);
     let grown = service.usage().resident_kib().saturating_sub(before);
-    let each = grown * 1024 / CLIENTS as u64;
-    println!("{CLIENTS} idle clients: {grown} KiB, {each} bytes each");
+    let each = grown * 1024 / count as u64;
+    println!("{count} idle clients: {grown} KiB, {each} bytes each");
     assert!(each < 4096, "{each} bytes for an idle client");
     first.iter_mut().chain(&mut clients).for_each(Client::is_usable);
 }
