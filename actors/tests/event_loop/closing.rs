@@ -13,7 +13,7 @@ use postroom_actors::event_loop::{Driver, EventLoop, Events, Interval, LoopError
 use crate::support::{Journal, NOW, Pipe, iterate_until, keep_log, take_log};
 
 /// A descriptor under a number so high that nobody else is given it.
-fn out_of_reach(fd: impl Into<OwnedFd>, number: RawFd) -> OwnedFd {
+pub(crate) fn out_of_reach(fd: impl Into<OwnedFd>, number: RawFd) -> OwnedFd {
     let moved = rustix::io::fcntl_dupfd_cloexec(fd.into(), number).unwrap();
     assert_eq!(moved.as_raw_fd(), number, "taken");
     moved

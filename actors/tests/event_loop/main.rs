@@ -13,6 +13,7 @@ mod support;
 
 mod calling;
 mod closing;
+mod every_kind;
 mod kinds;
 mod lifetime;
 mod misuse;

@@ -1,16 +1,18 @@
-//! Random sequences of operations, from outside and from inside callbacks, on a loop and on a model of it in a hundred
-//! lines. After every iteration both must have the same journal: who was called with what, what each operation
+//! Random sequences of operations, from several threads and from inside callbacks, on a loop and on a model of it in a
+//! hundred lines. One operation comes after the other, whichever thread makes it, or there would be nothing to compare. After every iteration both must have the same journal: who was called with what, what each operation
 //! returned, what was dropped, all in the same order.
 //!
 //! A failure names its seed; `POSTROOM_EVENTTEST_SEED=<seed>` begins with it.
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use postroom_actors::event_loop::{Driver, EventLoop, Events, HandleId, Interval, TimerId};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::support::{NOW, Random};
 
@@ -19,8 +21,11 @@ const N_STEPS: usize = 250;
 /// More of either kind are not added, or callbacks that add some would have no end.
 const N_WATCHES: usize = 60;
 const N_PIPES: usize = 3;
-/// Pipes, then sockets, then a regular file.
-const N_SOURCES: usize = N_PIPES + 2 + 1;
+/// Pipes, then sockets, then an eventfd, then a regular file.
+const N_SOURCES: usize = N_PIPES + 2 + 1 + 1;
+const EVENTFD: usize = N_SOURCES - 2;
+/// Threads beside the loop's own that operations come from.
+const N_HANDS: usize = 3;
 
 #[test]
 fn model_of_random_sequences() {
@@ -130,6 +135,32 @@ struct World {
     events: EventLoop,
     seed: u64,
     inner: Arc<Mutex<Inner>>,
+    /// The other threads; they end when nobody can ask them any more.
+    hands: Arc<Vec<Hand>>,
+}
+
+/// A thread that makes operations for others.
+struct Hand(mpsc::Sender<(World, Op, mpsc::Sender<()>)>);
+
+impl Hand {
+    fn new() -> Hand {
+        let (orders, asked) = mpsc::channel::<(World, Op, mpsc::Sender<()>)>();
+        thread::spawn(move || {
+            for (world, op, done) in asked {
+                world.make(op);
+                // Before the answer, so that this thread is not the last to know of the world.
+                drop(world);
+                let _ = done.send(());
+            }
+        });
+        Hand(orders)
+    }
+
+    fn make(&self, world: World, op: Op) {
+        let (done, is_done) = mpsc::channel();
+        self.0.send((world, op, done)).unwrap();
+        is_done.recv().unwrap();
+    }
 }
 
 struct Inner {
@@ -142,6 +173,7 @@ struct Inner {
 enum Source {
     Pipe(PipeReader, Option<PipeWriter>),
     Socket(UnixStream, Option<UnixStream>),
+    Counter(OwnedFd),
     File(std::fs::File),
 }
 
@@ -154,14 +186,16 @@ impl Real {
             rustix::io::ioctl_fionbio(&reader, true).unwrap();
             sources.push(Source::Pipe(reader, Some(writer)));
         }
-        for _ in N_PIPES..N_SOURCES - 1 {
+        for _ in N_PIPES..EVENTFD {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             sources.push(Source::Socket(ours, Some(theirs)));
         }
+        sources.push(Source::Counter(eventfd(0, EventfdFlags::NONBLOCK).unwrap()));
         sources.push(Source::File(tempfile::tempfile().unwrap()));
         let inner = Inner { sources, handles: Vec::new(), timers: Vec::new(), journal: Vec::new() };
-        Real { driver, world: World { events, seed, inner: Arc::new(Mutex::new(inner)) } }
+        let hands = Arc::new((0..N_HANDS).map(|_| Hand::new()).collect());
+        Real { driver, world: World { events, seed, inner: Arc::new(Mutex::new(inner)), hands } }
     }
 }
 
@@ -180,7 +214,17 @@ impl World {
         (!inner.timers.is_empty()).then(|| inner.timers[any % inner.timers.len()])
     }
 
+    /// Makes an operation, on this thread or on another that is waited for.
     fn apply(&self, op: Op) {
+        let n_done = self.lock().journal.len();
+        let mut random = Random(self.seed ^ (n_done as u64) << 20);
+        match self.hands.get(random.below(2 * N_HANDS)) {
+            Some(hand) => hand.make(self.clone(), op),
+            None => self.make(op),
+        }
+    }
+
+    fn make(&self, op: Op) {
         let done = match op {
             Op::AddHandle(..) if self.lock().handles.len() == N_WATCHES => false,
             Op::AddTimeout(..) if self.lock().timers.len() == N_WATCHES => false,
@@ -243,6 +287,7 @@ impl Inner {
         match &self.sources[source] {
             Source::Pipe(reader, _) => reader.as_raw_fd(),
             Source::Socket(ours, _) => ours.as_raw_fd(),
+            Source::Counter(counter) => counter.as_raw_fd(),
             Source::File(file) => file.as_raw_fd(),
         }
     }
@@ -251,6 +296,7 @@ impl Inner {
         match &mut self.sources[source] {
             Source::Pipe(_, Some(writer)) => writer.write_all(b"x").is_ok(),
             Source::Socket(_, Some(theirs)) => theirs.write_all(b"x").is_ok(),
+            Source::Counter(counter) => rustix::io::write(counter, &1_u64.to_ne_bytes()).is_ok(),
             _ => false,
         }
     }
@@ -260,6 +306,7 @@ impl Inner {
         match &mut self.sources[source] {
             Source::Pipe(reader, _) => reader.read(&mut room).is_ok_and(|n| n > 0),
             Source::Socket(ours, _) => ours.read(&mut room).is_ok_and(|n| n > 0),
+            Source::Counter(counter) => rustix::io::read(counter, &mut room[..8]).is_ok(),
             Source::File(_) => false,
         }
     }
@@ -268,7 +315,7 @@ impl Inner {
         match &mut self.sources[source] {
             Source::Pipe(_, writer) => writer.take().is_some(),
             Source::Socket(_, theirs) => theirs.take().is_some(),
-            Source::File(_) => false,
+            Source::Counter(_) | Source::File(_) => false,
         }
     }
 }
@@ -346,7 +393,7 @@ impl Model {
                 takes
             }
             Op::Drain(source) => std::mem::take(&mut self.n_bytes[source]) > 0,
-            Op::HangUp(source) => source < N_SOURCES - 1 && !std::mem::replace(&mut self.hung_up[source], true),
+            Op::HangUp(source) => source < EVENTFD && !std::mem::replace(&mut self.hung_up[source], true),
         };
         self.journal.push(Entry::Done(done));
     }
@@ -362,11 +409,11 @@ impl Model {
     fn happened(&self, source: usize) -> Events {
         let mut events = Events::NONE;
         let (has_bytes, hung_up) = (self.n_bytes[source] > 0, self.hung_up[source]);
-        let (is_socket, is_file) = ((N_PIPES..N_SOURCES - 1).contains(&source), source == N_SOURCES - 1);
+        let (is_socket, is_file) = ((N_PIPES..EVENTFD).contains(&source), source == N_SOURCES - 1);
         if has_bytes || is_file || (is_socket && hung_up) {
             events |= Events::READABLE;
         }
-        if is_socket || is_file {
+        if is_socket || is_file || source == EVENTFD {
             events |= Events::WRITABLE;
         }
         if hung_up {
