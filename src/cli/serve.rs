@@ -59,7 +59,7 @@ pub(crate) fn service_from_args() -> Result<Service, Failure> {
 fn service(args: &ServeArgs) -> Result<Service, Failure> {
     logging::init(&args.log).map_err(|error| Failure::new(format!("--log {:?}: {error}", args.log)))?;
     let (config, is_default) = configure(args)?;
-    address::prepare_default(&config.listen)?;
+    address::prepare_default(&config)?;
     Ok(Service::new(config).for_process(hint(is_default)))
 }
 

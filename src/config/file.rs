@@ -14,7 +14,10 @@ use super::{Config, units};
 /// The keys that are no limits, with their meanings.
 const OTHER_KEYS: [(&str, &str); 4] = [
     ("listen", "Where the service listens: one address or a list. unix:PATH, unix:@ABSTRACT, tcp:HOST:PORT."),
-    ("unix_sock_perms", "The permissions of Unix sockets that are files, in octal."),
+    (
+        "unix_sock_perms",
+        "The permissions of Unix sockets that are files, in octal. If they let others in, the folder of the default socket lets them through.",
+    ),
     ("unix_sock_group", "The group that such sockets belong to, by name or number; \"\" for that of the process."),
     ("demo", "Whether the program `echo` is served, which is there to try things out."),
 ];

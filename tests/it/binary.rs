@@ -56,6 +56,32 @@ fn the_default_address_lies_below_xdg_runtime_dir_in_a_folder_of_the_users_own()
 }
 
 #[test]
+fn whom_the_default_socket_lets_in_its_folder_lets_through() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let serve = |runtime: &Path, perms: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("postroom.toml");
+        std::fs::write(&file, format!("unix_sock_perms = \"{perms}\"\n")).unwrap();
+        // Whatever the umask says.
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 077; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_postroom"), "--config"]).arg(file);
+        command.env_remove("POSTROOM_ADDRESS").env_remove("POSTROOM_LOG").env("XDG_RUNTIME_DIR", runtime);
+        let service = Binary::spawn(command, folder);
+        assert_eq!(service.path(), runtime.join("postroom/postroom.sock"));
+        (mode(service.path().parent().unwrap()), mode(service.path()))
+    };
+    let runtime = tempfile::tempdir().unwrap();
+    assert_eq!(serve(runtime.path(), "0770"), (0o755, 0o770));
+    let runtime = tempfile::tempdir().unwrap();
+    assert_eq!(serve(runtime.path(), "0700"), (0o700, 0o700));
+    // The folder is there already, from a service that let nobody in; later somebody has said who may go through.
+    assert_eq!(serve(runtime.path(), "0660"), (0o755, 0o660));
+    std::fs::set_permissions(runtime.path().join("postroom"), std::fs::Permissions::from_mode(0o710)).unwrap();
+    assert_eq!(serve(runtime.path(), "0660"), (0o710, 0o660));
+}
+
+#[test]
 fn postroom_address_overrides_the_default_and_the_arguments_override_both() {
     let folder = tempfile::tempdir().unwrap();
     let [by_environment, by_argument] = ["environment", "argument"].map(|name| folder.path().join(name));

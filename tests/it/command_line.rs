@@ -123,7 +123,7 @@ fn a_socket_without_permission_says_so() {
         std::fs::set_permissions(service.path(), std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     match command.output() {
-        Ok(output) => failed(&output, 2, &["ermission"]),
+        Ok(output) => failed(&output, 2, &["ermission", "mode and group", "the folders above it"]),
         Err(error) => println!("skipped: the binary cannot be run as another user: {error}"),
     }
 }

@@ -118,7 +118,10 @@ impl fmt::Display for ConnectError {
                 f.write_str(match error.kind() {
                     io::ErrorKind::NotFound => "; is the service running, and is this its socket?",
                     io::ErrorKind::ConnectionRefused => "; nothing listens there: is the service running?",
-                    io::ErrorKind::PermissionDenied => "; this user may not use the socket: look at its mode and group",
+                    io::ErrorKind::PermissionDenied => {
+                        "; this user may not use the socket: look at its mode and group, \
+                         and at those of the folders above it"
+                    }
                     _ => "",
                 })
             }
