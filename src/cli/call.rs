@@ -1,9 +1,10 @@
 //! `postroom call`: one call.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use postroom_client::CallError;
 
 use super::directory::{Described, Directory};
 use super::{Exit, Remote, explain, json};
@@ -15,7 +16,7 @@ const LINE: usize = 100;
 pub(super) struct CallArgs {
     #[command(flatten)]
     remote: Remote,
-    /// Give the call up after this time, the time in the service's queue included.
+    /// Give up after this time, connecting and the time in the service's queue included.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     deadline: Option<Duration>,
     /// What to call: PROGRAM.PROCEDURE, of the highest version, or PROGRAM/VERSION.PROCEDURE.
@@ -37,27 +38,48 @@ impl CallArgs {
 }
 
 pub(super) async fn call(args: CallArgs) -> Result<(), Exit> {
-    let name = args.procedure.as_deref().unwrap_or_default();
     // What is wrong with the arguments is told before anything is asked.
     let arguments = if args.help { None } else { read_arguments(args.arguments.as_deref())? };
+    let ends = args.deadline.and_then(|deadline| Some((deadline, Instant::now().checked_add(deadline)?)));
+    let text = match ends {
+        None => ask(&args, arguments, None).await?,
+        Some((deadline, at)) => {
+            let late = |_| explain(&CallError::Deadline(deadline));
+            tokio::time::timeout_at(at.into(), ask(&args, arguments, Some((deadline, at)))).await.map_err(late)??
+        }
+    };
+    super::print(&text)
+}
+
+/// Connects, asks what there is, and makes the call; what is to be printed. A deadline is its length and its end: what
+/// is left of it when the call is made is the call's.
+async fn ask(
+    args: &CallArgs,
+    arguments: Option<serde_json::Value>,
+    deadline: Option<(Duration, Instant)>,
+) -> Result<String, Exit> {
     let client = args.remote.connect().await?;
     let directory = Directory::ask(&client).await?;
-    let (program, procedure) = directory.find(name)?;
+    let (program, procedure) = directory.find(args.procedure.as_deref().unwrap_or_default())?;
     if args.help {
-        return super::print(&describe(&format!("{}.{}", program.name, procedure.name), procedure));
+        return Ok(describe(&format!("{}.{}", program.name, procedure.name), procedure));
     }
     let arguments = arguments.unwrap_or(serde_json::Value::Null);
     procedure.check(&arguments)?;
     let arguments = json::to_msgpack(&arguments).map_err(Exit::usage)?;
     let target = postroom_client::Procedure::new(program.number, program.version, procedure.number);
     let mut request = client.request(target).args(&arguments);
-    if let Some(deadline) = args.deadline {
-        request = request.deadline(deadline);
+    if let Some((_, at)) = deadline {
+        request = request.deadline(at.saturating_duration_since(Instant::now()));
     }
-    let reply: rmpv::Value = request.send().await.map_err(|error| explain(&error))?;
+    let reply: rmpv::Value = request.send().await.map_err(|error| match deadline {
+        // The one that was given is named, not what was left of it, whoever noticed first.
+        Some((deadline, _)) if error.is_deadline() => explain(&CallError::Deadline(deadline)),
+        _ => explain(&error),
+    })?;
     let reply = json::from_msgpack(&reply);
     let line = reply.to_string();
-    super::print(&if line.len() <= LINE { line } else { format!("{reply:#}") })
+    Ok(if line.len() <= LINE { line } else { format!("{reply:#}") })
 }
 
 fn read_arguments(given: Option<&str>) -> Result<Option<serde_json::Value>, Exit> {

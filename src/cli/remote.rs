@@ -37,5 +37,8 @@ pub(super) fn builder() -> ClientBuilder {
 pub(super) fn run(command: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::usage(format!("no runtime can be made: {error}")))?;
-    runtime.block_on(command)
+    let done = runtime.block_on(command);
+    // A command that was given up is not held by a name that is still being looked up.
+    runtime.shutdown_background();
+    done
 }

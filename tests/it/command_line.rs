@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -67,10 +68,21 @@ fn an_error_of_the_service_prints_its_code_and_exits_with_1() {
     failed(&own, 1, &["mine: as asked"]);
     failed(&run(&service, "call", &["echo.panic"]), 1, &["internal: ", "incident"]);
     let late = run(&service, "call", &["--deadline", "50ms", "echo.sleep", r#"{"ms": 60000}"#]);
-    // The client and the service both watch the deadline; either may be the first to say so.
     failed(&late, 1, &["deadline_exceeded", "deadline of 50"]);
     let wrong = run(&service, "call", &["echo.echo", r#"{"id": "x", "data": ""}"#]);
     failed(&wrong, 1, &["invalid_arguments", "expected u64"]);
+}
+
+#[test]
+fn the_deadline_of_a_call_covers_connecting() {
+    let service = Binary::serve("");
+    // The kernel still takes connections for it, but nobody answers.
+    service.signal(rustix::process::Signal::STOP);
+    let started = Instant::now();
+    let late = run(&service, "call", &["--deadline", "300ms", "echo.quick", r#"{"id": 1, "data": ""}"#]);
+    service.signal(rustix::process::Signal::CONT);
+    failed(&late, 1, &["deadline_exceeded", "deadline of 300ms"]);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[test]
