@@ -81,6 +81,8 @@ fn configure(args: &ServeArgs) -> Result<(Config, bool), Failure> {
     if is_default {
         config.listen.push(address::default()?);
     }
+    // As it will take effect: a limit that was left alone follows one that was set.
+    config.limits = config.limits.settled().map_err(|errors| Failure::new(errors.to_string()))?;
     Ok((config, is_default))
 }
 

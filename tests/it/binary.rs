@@ -128,6 +128,20 @@ fn the_printed_configuration_is_read_back() {
 }
 
 #[test]
+fn the_printed_configuration_is_the_one_that_takes_effect() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("postroom.toml");
+    for (given, follows) in [("min_workers = 1000", "max_workers = 1000"), ("max_workers = 1", "min_workers = 1")] {
+        std::fs::write(&file, given).unwrap();
+        let output = run(Binary::command().args(["config", "--listen", "unix:@x", "--config"]).arg(&file));
+        let printed = text(&output.stdout);
+        for line in [given, follows] {
+            assert!(printed.lines().any(|printed| printed == line), "no {line:?} in:\n{printed}");
+        }
+    }
+}
+
+#[test]
 fn all_faults_of_a_configuration_are_told_at_once_with_status_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.toml");
