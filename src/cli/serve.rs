@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
 use postroom_actors::Address;
@@ -19,7 +19,7 @@ pub(super) struct ServeArgs {
     config: Option<PathBuf>,
     /// Where to listen, instead of where the file says: unix:PATH, unix:@ABSTRACT or tcp:HOST:PORT. Can be repeated.
     #[arg(long, value_name = "ADDR")]
-    listen: Vec<Address>,
+    listen: Vec<String>,
     /// What to log: error, warn, info, debug or trace, also for single modules (info,postroom_actors::reader=debug).
     #[arg(long, value_name = "FILTER", env = "POSTROOM_LOG", default_value = "info")]
     log: String,
@@ -63,19 +63,24 @@ fn service(args: &ServeArgs) -> Result<Service, Failure> {
     Ok(Service::new(config).for_process(hint(is_default)))
 }
 
-/// The configuration, and whether it listens at the default address.
+/// The configuration, and whether it listens at the default address. Everything that is wrong with the file and with
+/// the addresses of the command line is told at once.
 fn configure(args: &ServeArgs) -> Result<(Config, bool), Failure> {
-    let mut config = match &args.config {
-        None => Config::default(),
-        Some(path) => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(format!("--config {name}: cannot be read: {error}")))?;
-            file::parse(&name, &text).map_err(|errors| Failure::new(errors.to_string()))?
+    let mut faults = Vec::new();
+    let mut listen: Vec<Address> = Vec::new();
+    for text in &args.listen {
+        match text.parse() {
+            Ok(address) => listen.push(address),
+            Err(error) => faults.push(format!("--listen: {error}")),
         }
+    }
+    let config = args.config.as_deref().map(read).transpose().map_err(|error| faults.push(error.to_string()));
+    let (Ok(config), true) = (config, faults.is_empty()) else {
+        return Err(Failure::new(faults.join("\n")));
     };
-    if !args.listen.is_empty() {
-        config.listen.clone_from(&args.listen);
+    let mut config = config.unwrap_or_default();
+    if !listen.is_empty() {
+        config.listen = listen;
     }
     let is_default = config.listen.is_empty();
     if is_default {
@@ -84,6 +89,13 @@ fn configure(args: &ServeArgs) -> Result<(Config, bool), Failure> {
     // As it will take effect: a limit that was left alone follows one that was set.
     config.limits = config.limits.settled().map_err(|errors| Failure::new(errors.to_string()))?;
     Ok((config, is_default))
+}
+
+fn read(path: &Path) -> Result<Config, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("--config {name}: cannot be read: {error}")))?;
+    file::parse(&name, &text).map_err(|errors| Failure::new(errors.to_string()))
 }
 
 /// What to type next, for somebody who has just started it to see what it is.

@@ -54,12 +54,12 @@ pub fn parse(name: &str, text: &str) -> Result<Config, FileErrors> {
     entries.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in entries {
         if let Err(fault) = set(&mut config, key.get_ref(), value.get_ref()) {
-            faults.push(format!("{name}:{}: {fault}", line_of(text, key.span().start)));
+            let at = format!("{name}:{}", line_of(text, key.span().start));
+            faults.extend(fault.lines().map(|fault| format!("{at}: {fault}")));
         }
     }
-    if faults.is_empty()
-        && let Err(contradictions) = config.limits.settled()
-    {
+    // A limit with a fault has its default, which follows the others: what contradicts here was set.
+    if let Err(contradictions) = config.limits.settled() {
         faults.extend(contradictions.to_string().lines().map(|fault| format!("{name}: {fault}")));
     }
     if faults.is_empty() { Ok(config) } else { Err(FileErrors(faults)) }
@@ -89,18 +89,22 @@ pub fn print(config: &Config) -> String {
     out
 }
 
+/// Sets one key. An error has a line for each fault.
 fn set(config: &mut Config, key: &str, value: &DeValue<'_>) -> Result<(), String> {
     match key {
         "listen" => config.listen = addresses(value)?,
         "unix_sock_perms" => config.unix_sock_perms = permissions(value)?,
         "unix_sock_group" => {
             let group = value.as_str().ok_or_else(|| fault(key, value, "a string"))?;
+            if !group.is_empty() && !is_group(group) {
+                return Err(fault(key, value, "the name or the number of a group that exists, or \"\""));
+            }
             config.unix_sock_group = (!group.is_empty()).then(|| group.to_owned());
         }
         "demo" => config.demo = value.as_bool().ok_or_else(|| fault(key, value, "true or false"))?,
         _ => match limits::row(key) {
             Some(row) => set_limit(config, row, value)?,
-            None => return Err(unknown(key)),
+            None => return Err(unknown(key, value)),
         },
     }
     Ok(())
@@ -132,9 +136,19 @@ fn addresses(value: &DeValue<'_>) -> Result<Vec<Address>, String> {
         text.parse().map_err(|error| format!("listen: {error}"))
     };
     match value {
-        DeValue::Array(values) => values.iter().map(|value| one(value.get_ref())).collect(),
+        DeValue::Array(values) => {
+            let (addresses, faults): (Vec<_>, Vec<_>) =
+                values.iter().map(|value| one(value.get_ref())).partition(Result::is_ok);
+            let faults: Vec<String> = faults.into_iter().filter_map(Result::err).collect();
+            if faults.is_empty() { addresses.into_iter().collect() } else { Err(faults.join("\n")) }
+        }
         value => Ok(vec![one(value)?]),
     }
+}
+
+/// Whether there is such a group. Where that cannot be told now, it is told when the socket is made.
+fn is_group(group: &str) -> bool {
+    group.parse::<u32>().is_ok() || !matches!(nix::unistd::Group::from_name(group), Ok(None))
 }
 
 fn permissions(value: &DeValue<'_>) -> Result<u32, String> {
@@ -160,14 +174,15 @@ fn show(value: &DeValue<'_>) -> String {
     }
 }
 
-fn unknown(key: &str) -> String {
+fn unknown(key: &str, value: &DeValue<'_>) -> String {
+    let shown = show(value);
     let keys = OTHER_KEYS.iter().map(|(key, _)| *key).chain(TABLE.iter().map(|row| row.key));
     let nearest = keys.map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
     match nearest {
         Some((distance, nearest)) if distance <= 3.max(key.len() / 3) => {
-            format!("{key}: there is no such key; did you mean {nearest}?")
+            format!("{key} = {shown}: there is no such key; did you mean {nearest}?")
         }
-        _ => format!("{key}: there is no such key; `postroom config` lists those that exist"),
+        _ => format!("{key} = {shown}: there is no such key; `postroom config` lists those that exist"),
     }
 }
 
@@ -200,7 +215,7 @@ mod tests {
         let mut config = Config::default();
         assert_eq!(parse("x", &print(&config)).unwrap(), config);
         config.listen = vec!["unix:/a b/\"c".parse().unwrap(), "tcp:[::1]:5".parse().unwrap()];
-        config.unix_sock_group = Some("wheel".to_owned());
+        config.unix_sock_group = Some("root".to_owned());
         config.demo = false;
         assert_eq!(parse("x", &print(&config)).unwrap(), config);
     }
@@ -217,19 +232,24 @@ mod tests {
 
     #[test]
     fn all_faults_are_told_at_once_with_key_value_what_is_allowed_and_the_nearest_key() {
-        let text = "max_client = 5\nmax_clients = 0\nlisten = [\"http:x\"]\ndemo = 1\nunix_sock_perms = \"999\"\n\
-                    write_timeout = \"soon\"\nmin_workers = \"2MiB\"\nwholly_other_things = 1\n";
+        let text = "max_client = 5\nmax_clients = 0\nlisten = [\"http:x\", \"unix:/x\", \"y\"]\ndemo = 1\n\
+                    unix_sock_perms = \"999\"\nwrite_timeout = \"soon\"\nprio_workers = \"2MiB\"\n\
+                    wholly_other_things = 1\nunix_sock_group = \"no-such-group\"\nmin_workers = 1000\n\
+                    max_workers = 999\n";
         let FileErrors(faults) = parse("my.toml", text).unwrap_err();
         let expected = [
-            "my.toml:1: max_client: there is no such key; did you mean max_clients?",
+            "my.toml:1: max_client = 5: there is no such key; did you mean max_clients?",
             "my.toml:2: max_clients = 0: allowed is a number, from 1 to 1000000",
-            "my.toml:3: listen: ",
+            "my.toml:3: listen: address \"http:x\": ",
+            "my.toml:3: listen: address \"y\": ",
             "my.toml:4: demo = 1: allowed is true or false",
             "my.toml:5: unix_sock_perms = \"999\": allowed is a string in octal, from \"0000\" to \"0777\"",
             "my.toml:6: write_timeout = \"soon\": allowed is whole seconds as a number, or a string such as \"500ms\", \
              from 1ms to 8760h",
-            "my.toml:7: min_workers = \"2MiB\": allowed is a number, from 1 to 1024",
-            "my.toml:8: wholly_other_things: there is no such key; `postroom config` lists those that exist",
+            "my.toml:7: prio_workers = \"2MiB\": allowed is a number, from 0 to 256",
+            "my.toml:8: wholly_other_things = 1: there is no such key; `postroom config` lists those that exist",
+            "my.toml:9: unix_sock_group = \"no-such-group\": allowed is the name or the number of a group that exists",
+            "my.toml: min_workers = 1000: allowed is 1 to max_workers = 999",
         ];
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
         for (fault, expected) in faults.iter().zip(expected) {

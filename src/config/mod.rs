@@ -1,7 +1,7 @@
 //! The configuration of a service.
 //!
-//! [`Config`] is plain data, passed by value; nothing here reads files or the environment. Reading it from a TOML file
-//! is in [`mod@file`], with the feature `cli`.
+//! [`Config`] is plain data, passed by value; nothing here reads files or the environment. Reading it from the text of
+//! a TOML file is in [`mod@file`], with the feature `cli`; the one thing that asks the system is whether a group exists.
 
 #[cfg(feature = "cli")]
 pub mod file;

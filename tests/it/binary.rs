@@ -148,11 +148,12 @@ fn all_faults_of_a_configuration_are_told_at_once_with_status_2() {
     let bad = "max_client = 5\nmin_workers = 0\nlisten = [\"http:x\"]\ndemo = 1\nwrite_timeout = \"soon\"\n";
     std::fs::write(&file, bad).unwrap();
     for command in ["serve", "config"] {
-        let output = run(Binary::command().arg(command).arg("--config").arg(&file));
+        let listen = ["--listen", "foo", "--listen", "unix:/x", "--listen", "bar"];
+        let output = run(Binary::command().arg(command).args(listen).arg("--config").arg(&file));
         assert_eq!(output.status.code(), Some(2));
         let errors = text(&output.stderr);
         for part in [
-            ":1: max_client:",
+            ":1: max_client = 5: ",
             "max_clients",
             ":2: min_workers = 0",
             "from 1 to",
@@ -161,6 +162,8 @@ fn all_faults_of_a_configuration_are_told_at_once_with_status_2() {
             ":4: demo = 1",
             "true or false",
             ":5: write_timeout = \"soon\"",
+            "--listen: address \"foo\"",
+            "--listen: address \"bar\"",
         ] {
             assert!(errors.contains(part), "no {part:?} in:\n{errors}");
         }
