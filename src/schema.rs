@@ -11,9 +11,21 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// Bytes: MessagePack's `bin`. On the command line they are written as a string, or as `{"$bin": BASE64}`.
+/// Bytes: MessagePack's `bin`. In JSON, as on the command line, they are `{"$bin": BASE64}`; as an argument a string
+/// stands for its own bytes.
 pub fn bin(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "contentEncoding": "base64", "description": "bytes (MessagePack bin)" })
+    json_schema!({
+        "description": "bytes (MessagePack bin): {\"$bin\": BASE64}, or a string for its bytes in UTF-8",
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": { "$bin": { "type": "string", "contentEncoding": "base64" } },
+                "required": ["$bin"],
+                "additionalProperties": false
+            },
+            { "type": "string" }
+        ]
+    })
 }
 
 /// Any value at all.

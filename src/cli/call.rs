@@ -22,7 +22,7 @@ pub(super) struct CallArgs {
     /// What to call: PROGRAM.PROCEDURE, of the highest version, or PROGRAM/VERSION.PROCEDURE.
     #[arg(value_name = "PROGRAM.PROCEDURE", required_unless_present = "help")]
     procedure: Option<String>,
-    /// The arguments as JSON, or - to read them from standard input. Bytes: a string, or {"$bin": BASE64}.
+    /// The arguments as JSON, or - to read them from standard input. Bytes: {"$bin": BASE64}, or a string for its bytes.
     #[arg(value_name = "JSON")]
     arguments: Option<String>,
     /// Print help; with PROGRAM.PROCEDURE, what its arguments and its result look like.

@@ -188,6 +188,10 @@ fn help_on_a_procedure_shows_its_schemas() {
     let output = run(&service, "call", &["--help", "echo.hash"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("arguments:") && text.contains("\"data\"") && text.contains("\"sha256\""), "{text}");
+    // Bytes are written as the schema says: base64 goes into $bin, a string stands for its own bytes.
+    assert!(text.contains("\"$bin\": {\n") && text.contains("a string for its bytes"), "{text}");
+    let hash = |arguments: &str| json_of(&run(&service, "call", &["echo.hash", arguments]));
+    assert_eq!(hash(r#"{"data": {"$bin": "aGVsbG8="}}"#), hash(r#"{"data": "hello"}"#));
     let plain = Binary::command().args(["call", "--help"]).output().unwrap();
     assert!(String::from_utf8(plain.stdout).unwrap().contains("Example: postroom call"));
 }
