@@ -60,12 +60,13 @@ async fn ask(
 ) -> Result<String, Exit> {
     let client = args.remote.connect().await?;
     let directory = Directory::ask(&client).await?;
-    let (program, procedure) = directory.find(args.procedure.as_deref().unwrap_or_default())?;
+    let name = args.procedure.as_deref().unwrap_or_default();
+    let (program, procedure) = directory.find(name)?;
     if args.help {
         return Ok(describe(&format!("{}.{}", program.name, procedure.name), procedure));
     }
     let arguments = arguments.unwrap_or(serde_json::Value::Null);
-    procedure.check(&arguments)?;
+    procedure.check(name, &arguments)?;
     let arguments = json::to_msgpack(&arguments).map_err(Exit::usage)?;
     let target = postroom_client::Procedure::new(program.number, program.version, procedure.number);
     let mut request = client.request(target).args(&arguments);

@@ -69,7 +69,8 @@ fn an_error_of_the_service_prints_its_code_and_exits_with_1() {
     failed(&run(&service, "call", &["echo.panic"]), 1, &["internal: ", "incident"]);
     let late = run(&service, "call", &["--deadline", "50ms", "echo.sleep", r#"{"ms": 60000}"#]);
     failed(&late, 1, &["deadline_exceeded", "deadline of 50"]);
-    let wrong = run(&service, "call", &["echo.echo", r#"{"id": "x", "data": ""}"#]);
+    // In the order of the fields, which only the service checks.
+    let wrong = run(&service, "call", &["echo.echo", r#"["x", ""]"#]);
     failed(&wrong, 1, &["invalid_arguments", "expected u64"]);
 }
 
@@ -98,7 +99,21 @@ fn a_name_that_does_not_exist_is_reported_as_the_service_would_with_the_nearest(
 fn argument_names_are_checked_before_anything_is_sent() {
     let service = Binary::serve("");
     let output = run(&service, "call", &["echo.echo", r#"{"ib": 1, "data": ""}"#]);
-    failed(&output, 2, &["no argument \"ib\"; did you mean \"id\"?", "needs the argument \"id\""]);
+    let said = ["invalid_arguments: ", "no argument \"ib\"; did you mean \"id\"?", "needs the argument \"id\""];
+    failed(&output, 1, &said);
+    for none in [&["echo.echo"][..], &["echo.echo", "{}"], &["echo.echo", "null"]] {
+        failed(&run(&service, "call", none), 1, &["needs the argument \"id\"", "needs the argument \"data\""]);
+    }
+}
+
+#[test]
+fn an_argument_of_the_wrong_type_is_named_with_what_was_given_and_what_is_expected() {
+    let service = Binary::serve("");
+    let output = run(&service, "call", &["echo.echo", r#"{"data": 5, "id": "x"}"#]);
+    let id = "the argument \"id\" is \"x\", a string; expected is an integer from 0 to 18446744073709551615";
+    let data = "the argument \"data\" is 5, a number; expected is bytes as {\"$bin\": BASE64} or a string";
+    failed(&output, 1, &["invalid_arguments: ", id, data, "`postroom call --help echo.echo` shows"]);
+    assert!(!stderr(&output).contains("offset"), "{}", stderr(&output));
 }
 
 #[test]
