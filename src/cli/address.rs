@@ -9,13 +9,20 @@ use crate::config::Config;
 use crate::service::{Failure, Result};
 
 /// `$POSTROOM_ADDRESS`, or the socket `postroom/postroom.sock` below `$XDG_RUNTIME_DIR`, or below `/run` for root.
-pub(super) fn default() -> Result<Address> {
+///
+/// # Errors
+///
+/// When there is none; `option` is what gives one instead.
+pub(super) fn default(option: &str) -> Result<Address> {
     if let Ok(address) = std::env::var("POSTROOM_ADDRESS") {
         return address.parse().map_err(|error| Failure::new(format!("POSTROOM_ADDRESS: {error}")));
     }
     match own_socket() {
         Some(path) => Ok(Address::Unix(path)),
-        None => Err(Failure::new("no default address, since XDG_RUNTIME_DIR is not set; give one: --listen unix:PATH")),
+        None => {
+            let text = format!("no default address, since XDG_RUNTIME_DIR is not set; give one: {option} unix:PATH");
+            Err(Failure::new(text))
+        }
     }
 }
 
@@ -31,7 +38,7 @@ fn own_socket() -> Option<PathBuf> {
 /// the socket lets others in. Then the folder lets them through, and who may connect is the socket's affair.
 pub(super) fn prepare_default(config: &Config) -> Result<()> {
     // Where there is no default, none is listened at.
-    if let Ok(default) = default()
+    if let Ok(default) = default("--listen")
         && config.listen.contains(&default)
         && let Address::Unix(path) = &default
         && let Some(folder) = path.parent()

@@ -33,11 +33,8 @@ impl From<Failure> for Exit {
 
 impl From<ConnectError> for Exit {
     fn from(error: ConnectError) -> Self {
-        match error.refusal() {
-            // Whoever listens there has answered; only not with a connection.
-            Some(refusal) => Self::usage(format!("{refusal} ({error})")),
-            None => Self::usage(error.to_string()),
-        }
+        // A refusal is in it too.
+        Self::usage(error.to_string())
     }
 }
 

@@ -137,6 +137,34 @@ fn no_service_says_where_and_what_to_try() {
 }
 
 #[test]
+fn without_a_default_address_the_option_that_gives_one_is_named() {
+    if rustix::process::geteuid().is_root() {
+        // Root has a default always, so somebody else asks.
+        let told = |command: &str| Binary::command().arg(command).arg("echo.echo").uid(65534).gid(65534).output();
+        match told("call") {
+            Ok(output) => failed(&output, 2, &["no default address", "--to unix:PATH"]),
+            Err(error) => println!("skipped: the binary cannot be run as another user: {error}"),
+        }
+    } else {
+        for (command, option) in
+            [("list", "--to unix:PATH"), ("bench", "--to unix:PATH"), ("serve", "--listen unix:PATH")]
+        {
+            failed(&Binary::command().arg(command).output().unwrap(), 2, &["no default address", option]);
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_full_says_so_once() {
+    let service = Binary::serve("max_clients = 1\n");
+    let mut first = service.client();
+    first.is_usable();
+    let output = run(&service, "list", &[]);
+    failed(&output, 2, &["overloaded", &service.address().to_string()]);
+    assert_eq!(stderr(&output).matches("overloaded").count(), 1, "{}", stderr(&output));
+}
+
+#[test]
 fn a_socket_without_permission_says_so() {
     let service = Binary::serve("unix_sock_perms = \"0700\"\n");
     let folder = service.path().parent().unwrap();

@@ -32,6 +32,7 @@ pub(super) struct Conversation {
     peer: Arc<str>,
     stream: Stream,
     splitter: Splitter,
+    max_reply: u32,
     pub(super) greeting: Greeting,
     heartbeat: Option<Heartbeat>,
     input: Vec<u8>,
@@ -57,6 +58,7 @@ impl Conversation {
             stream,
             // Descriptors are not asked for, and could not be taken here.
             splitter: Splitter::new(settings.max_reply).without_fds(),
+            max_reply: settings.max_reply,
             greeting: Greeting::new(),
             heartbeat: settings.keepalive.map(Heartbeat::new),
             input: Vec::new(),
@@ -200,7 +202,10 @@ impl Conversation {
         let result = match self.stream.poll_read(context, &mut input) {
             Poll::Ready(result) => Poll::Ready(self.received(result).and_then(|n| {
                 self.greeting.saw(&input[..n]);
-                let result = self.take_in(link, &input[..n]);
+                let mut result = self.take_in(link, &input[..n]);
+                if result.is_ok() && self.greeting.is_impossible(self.max_reply) {
+                    result = Err(CloseCause::Protocol(self.greeting.sample()));
+                }
                 if n == input.len() && n < MAX_INPUT {
                     input.resize(n * 2, 0);
                 }

@@ -47,16 +47,26 @@ impl Greeting {
         }
     }
 
-    /// Takes the reply to the greeting. False if the packet is something else.
-    pub(super) fn take(&mut self, header: &Header, payload: &Payload<'_>) -> bool {
-        if !directory::answers_greeting(header) {
-            return false;
+    /// Whether what came first cannot be a packet of at most `max` bytes. A banner may be shorter than a header, which
+    /// the splitter waits for, and whoever sent it waits too.
+    pub(super) fn is_impossible(&self, max: u32) -> bool {
+        match self {
+            Self::Sent(sample) => sample.first_chunk().is_some_and(|length| u32::from_be_bytes(*length) > max),
+            Self::Answered(_) | Self::Over => false,
         }
-        let undecodable = |error| Error::protocol(format!("its answer to the greeting does not decode: {error}"));
+    }
+
+    /// Takes the reply to the greeting. False if the packet is something else; an error if it is not Postroom's: the
+    /// sentence says what it is.
+    pub(super) fn take(&mut self, header: &Header, payload: &Payload<'_>) -> Result<bool, String> {
+        if !directory::answers_greeting(header) {
+            return Ok(false);
+        }
+        let undecodable = |error| format!("its answer to the greeting does not decode: {error}");
         *self = Self::Answered(match header.status {
-            Status::Ok => codec::decode(payload).map_err(undecodable),
-            _ => Err(Error::decode(payload).unwrap_or_else(undecodable)),
+            Status::Ok => Ok(codec::decode(payload).map_err(undecodable)?),
+            _ => Err(Error::decode(payload).map_err(undecodable)?),
         });
-        true
+        Ok(true)
     }
 }

@@ -101,7 +101,11 @@ impl fmt::Display for ConnectError {
             // These name the address themselves.
             ConnectProblem::Location(error) => return error.fmt(f),
             ConnectProblem::Closed(reason) => {
-                return write!(f, "no connection: {reason}, before it had answered the greeting");
+                write!(f, "no connection: {reason}, before it had answered the greeting")?;
+                return match reason.announced() {
+                    Some(_) => Ok(()),
+                    None => f.write_str("; is this the address of a Postroom service? If so, its log may say why"),
+                };
             }
             _ => write!(f, "no connection to {peer}: ")?,
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postroom_client::{ConnectError, ConnectProblem, Error};
-use postroom_protocol::{Header, PacketType};
+use postroom_protocol::{Header, PacketType, Status};
 
 use crate::support::{Door, Peer};
 
@@ -40,11 +40,39 @@ async fn text_and_garbage_are_recognised() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_banner_that_is_shorter_than_a_header_is_recognised_although_its_peer_waits() {
+    let started = tokio::time::Instant::now();
+    let error = refused(async |mut peer| {
+        peer.raw(b"SSH-2.0-x\r\n").await;
+        while peer.packet().await.is_some() {}
+    })
+    .await;
+    assert!(matches!(error.problem(), ConnectProblem::NotPostroom(_)), "{error}");
+    assert!(error.to_string().contains("it sent \"SSH-2.0-x\\r\\n\""), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_answer_to_the_greeting_that_is_not_postrooms() {
+    for status in [Status::Ok, Status::Error] {
+        let error = refused(async |mut peer| {
+            let (header, _) = peer.call().await;
+            // XDR, as libvirt answers.
+            peer.send(&header.reply(status), &[0, 0, 0, 1, 0, 0, 0, 7]).await;
+        })
+        .await;
+        assert!(matches!(error.problem(), ConnectProblem::NotPostroom(_)), "{error}");
+        assert_eq!(error.to_string().matches("its answer to the greeting does not decode").count(), 1, "{error}");
+        assert!(error.to_string().contains("no Postroom service") && error.refusal().is_none(), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_peer_that_closes_at_once() {
     let error = refused(async |peer| drop(peer)).await;
     assert!(matches!(error.problem(), ConnectProblem::Closed(_)), "{error}");
-    assert!(error.to_string().contains("before it had answered the greeting"), "{error}");
+    assert!(error.to_string().contains("before it had answered the greeting; is this the address"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

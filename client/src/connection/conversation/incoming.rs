@@ -69,8 +69,11 @@ impl Conversation {
                 Err(error) => CloseCause::Protocol(format!("its announced close does not decode: {error}")),
             }),
             _ if !self.greeting.is_open() => Ok(false),
-            _ if self.greeting.take(&header, &payload) => Ok(true),
-            _ => Err(CloseCause::Protocol(self.greeting.sample())),
+            _ => match self.greeting.take(&header, &payload) {
+                Ok(true) => Ok(true),
+                Ok(false) => Err(CloseCause::Protocol(self.greeting.sample())),
+                Err(how) => Err(CloseCause::Protocol(how)),
+            },
         }
     }
 }
