@@ -1,8 +1,8 @@
 //! An async client: many calls at once on one connection, a deadline, an error that says why.
 //!
 //! ```text
-//! cargo run &                                  # a service on the default socket
-//! cargo run --example async_client -- unix:$XDG_RUNTIME_DIR/postroom/postroom.sock
+//! cargo run &                             # a service on the default socket
+//! cargo run --example async_client        # or, for another: -- unix:PATH
 //! ```
 
 use std::time::Duration;
@@ -24,8 +24,11 @@ struct Sleep {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "unix:/run/postroom/postroom.sock".to_owned());
-    let client = Client::connect(address.as_str()).await?;
+    let address = match std::env::args().nth(1) {
+        Some(address) => address,
+        None => postroom::cli::default_address()?.to_string(),
+    };
+    let client = Client::connect(address).await?;
     println!("connected to {} {}", client.service().service, client.peer());
 
     // A clone of the handle is the same connection: calls made at the same time leave in one write.

@@ -1,8 +1,8 @@
 //! A client for a program without async: the same calls, from any number of threads.
 //!
 //! ```text
-//! cargo run &                                  # a service on the default socket
-//! cargo run --example blocking_client -- unix:$XDG_RUNTIME_DIR/postroom/postroom.sock
+//! cargo run &                             # a service on the default socket
+//! cargo run --example blocking_client     # or, for another: -- unix:PATH
 //! ```
 
 use postroom::client::blocking::Client;
@@ -20,8 +20,11 @@ struct Hashed {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "unix:/run/postroom/postroom.sock".to_owned());
-    let client = Client::connect(address.as_str())?;
+    let address = match std::env::args().nth(1) {
+        Some(address) => address,
+        None => postroom::cli::default_address()?.to_string(),
+    };
+    let client = Client::connect(address)?;
     let threads: Vec<_> = ["one", "two", "three"]
         .map(|word| {
             let client = client.clone();

@@ -12,15 +12,15 @@ use crate::service::{Failure, Result};
 ///
 /// # Errors
 ///
-/// When there is none; `option` is what gives one instead.
-pub(super) fn default(option: &str) -> Result<Address> {
+/// When there is none; `instead` is what gives one.
+pub(super) fn default(instead: &str) -> Result<Address> {
     if let Ok(address) = std::env::var("POSTROOM_ADDRESS") {
         return address.parse().map_err(|error| Failure::new(format!("POSTROOM_ADDRESS: {error}")));
     }
     match own_socket() {
         Some(path) => Ok(Address::Unix(path)),
         None => {
-            let text = format!("no default address, since XDG_RUNTIME_DIR is not set; give one: {option} unix:PATH");
+            let text = format!("no default address, since XDG_RUNTIME_DIR is not set; give one: {instead}");
             Err(Failure::new(text))
         }
     }
@@ -38,7 +38,7 @@ fn own_socket() -> Option<PathBuf> {
 /// the socket lets others in. Then the folder lets them through, and who may connect is the socket's affair.
 pub(super) fn prepare_default(config: &Config) -> Result<()> {
     // Where there is no default, none is listened at.
-    if let Ok(default) = default("--listen")
+    if let Ok(default) = default("--listen unix:PATH")
         && config.listen.contains(&default)
         && let Address::Unix(path) = &default
         && let Some(folder) = path.parent()

@@ -68,6 +68,16 @@ enum Command {
     Man,
 }
 
+/// Where a service is that was not told where to listen, and where a client finds it: `$POSTROOM_ADDRESS`, or the socket
+/// `postroom/postroom.sock` below `$XDG_RUNTIME_DIR`, or below `/run` for root.
+///
+/// # Errors
+///
+/// When there is none, since `XDG_RUNTIME_DIR` is not set.
+pub fn default_address() -> crate::Result<crate::Address> {
+    address::default("POSTROOM_ADDRESS=unix:PATH")
+}
+
 /// Runs the binary `postroom` and ends the process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -19,7 +19,7 @@ impl Remote {
     pub(super) fn address(&self) -> Result<Address, Exit> {
         match &self.to {
             Some(address) => Ok(address.clone()),
-            None => Ok(address::default("--to")?),
+            None => Ok(address::default("--to unix:PATH")?),
         }
     }
 

@@ -84,7 +84,7 @@ fn configure(args: &ServeArgs) -> Result<(Config, bool), Failure> {
     }
     let is_default = config.listen.is_empty();
     if is_default {
-        config.listen.push(address::default("--listen")?);
+        config.listen.push(address::default("--listen unix:PATH")?);
     }
     // As it will take effect: a limit that was left alone follows one that was set.
     config.limits = config.limits.settled().map_err(|errors| Failure::new(errors.to_string()))?;

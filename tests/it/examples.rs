@@ -118,6 +118,32 @@ impl Drop for Process {
 }
 
 #[test]
+fn clients_find_a_service_where_the_command_line_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = folder.path().to_owned();
+    let mut serve = Binary::command();
+    serve.env("XDG_RUNTIME_DIR", &runtime);
+    let _service = Binary::spawn(serve, folder);
+    for name in ["async_client", "blocking_client"] {
+        let done = command(name).env("XDG_RUNTIME_DIR", &runtime).output().unwrap();
+        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+#[test]
+fn clients_without_a_service_say_so_in_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", folder.path().join("socket").display());
+    for name in ["async_client", "blocking_client", "embedded"] {
+        let done = command(name).arg(&address).output().unwrap();
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{name}: {errors}");
+        assert!(errors.starts_with(&format!("Error: no connection to {address}: ")), "{name}: {errors}");
+        assert!(errors.contains("is the service running"), "{name}: {errors}");
+    }
+}
+
+#[test]
 fn the_async_client_has_its_calls_answered_and_its_deadline_kept() {
     let service = Binary::serve("");
     let output = run("async_client", &[&service.address().to_string()]);

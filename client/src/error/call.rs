@@ -8,7 +8,9 @@ use postroom_protocol::{Code, DecodeError, EncodeError, Error};
 use super::{CloseReason, ConnectError};
 
 /// Why a call has no result.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` output is its text too, because that is what a `main` that returns it prints.
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum CallError {
     /// The service answered with an error.
@@ -50,6 +52,12 @@ impl CallError {
             Self::Service(error) => *error.code() == Code::DEADLINE_EXCEEDED,
             _ => false,
         }
+    }
+}
+
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -11,10 +11,11 @@ use super::CloseReason;
 use crate::location::LocationError;
 
 /// Why there is no connection, and to where.
-#[derive(Clone, Debug)]
+///
+/// Its `Debug` output is its text too, because that is what a `main` that returns it prints.
+#[derive(Clone)]
 pub struct ConnectError(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     peer: Arc<str>,
     problem: ConnectProblem,
@@ -92,6 +93,12 @@ impl ConnectError {
 
 fn may_pass(error: &Error) -> bool {
     error.retryable() || *error.code() == Code::SHUTTING_DOWN
+}
+
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for ConnectError {
