@@ -66,6 +66,8 @@ struct Load {
     ends: Instant,
     /// The first error that ends the whole run: a connection that is gone.
     failure: RefCell<Option<Exit>>,
+    /// The first error that a call was answered with.
+    first_error: RefCell<Option<Exit>>,
 }
 
 pub(super) fn bench(args: BenchArgs) -> Result<(), Exit> {
@@ -73,12 +75,25 @@ pub(super) fn bench(args: BenchArgs) -> Result<(), Exit> {
     let runtime = runtime.map_err(|error| Exit::usage(format!("no runtime can be made: {error}")))?;
     let local = tokio::task::LocalSet::new();
     let json = args.json;
-    let report = local.block_on(&runtime, run(args))?;
-    let text = if json { report.json() } else { report.text() };
-    super::print(&text)
+    raise_descriptor_limit();
+    let (report, failure) = local.block_on(&runtime, run(args))?;
+    // What was measured before the end is told all the same.
+    if failure.is_none() || !report.is_empty() {
+        super::print(&if json { report.json() } else { report.text() })?;
+    }
+    failure.map_or(Ok(()), Err)
 }
 
-async fn run(args: BenchArgs) -> Result<Report, Exit> {
+/// Raises the soft limit of open descriptors to the hard one, as a service does: each connection is a descriptor.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, the connection that does not fit says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// What was measured, and what is wrong with it: the run was cut short, or no call succeeded.
+async fn run(args: BenchArgs) -> Result<(Report, Option<Exit>), Exit> {
     let address = args.remote.address()?;
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..args.connections {
@@ -94,6 +109,7 @@ async fn run(args: BenchArgs) -> Result<Report, Exit> {
         next_id: Cell::new(0),
         ends: started + args.duration,
         failure: RefCell::default(),
+        first_error: RefCell::default(),
     });
     let progress = Progress::start(args.duration, load.clone());
     match args.rate {
@@ -102,12 +118,10 @@ async fn run(args: BenchArgs) -> Result<Report, Exit> {
     }
     let took = started.elapsed();
     progress.finish();
-    if let Some(exit) = load.failure.take() {
-        return Err(exit);
-    }
     let mut report = load.report.replace(Report::new(&args)?);
     report.took = took;
-    Ok(report)
+    let first_error = load.first_error.take().filter(|_| report.has_only_errors());
+    Ok((report, load.failure.take().or(first_error)))
 }
 
 async fn closed_loop(load: &Rc<Load>, clients: &[Client], depth: u32) {
@@ -185,10 +199,17 @@ impl Load {
                 self.fail(Exit::usage(format!("call {id} got a reply that is not its own: that of call {}", reply.id)));
             }
             Ok(_) => self.report.borrow_mut().answered(due.elapsed()),
-            Err(CallError::Service(error)) => self.report.borrow_mut().failed(error.code().as_str()),
-            Err(CallError::Deadline(_)) => self.report.borrow_mut().failed("deadline_exceeded"),
-            Err(error) => self.fail(explain(&error)),
+            Err(error) => match &error {
+                CallError::Service(answered) => self.answered_with(answered.code().as_str(), &error),
+                CallError::Deadline(_) => self.answered_with("deadline_exceeded", &error),
+                _ => self.fail(explain(&error)),
+            },
         }
+    }
+
+    fn answered_with(&self, code: &str, error: &CallError) {
+        self.report.borrow_mut().failed(code);
+        self.first_error.borrow_mut().get_or_insert_with(|| explain(error));
     }
 
     fn fail(&self, exit: Exit) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::Binary;
+use crate::support::{Binary, eventually};
 
 /// Runs a command against a service.
 fn run(service: &Binary, command: &str, arguments: &[&str]) -> Output {
@@ -253,6 +253,44 @@ fn bench_reports_throughput_and_latency_closed_and_open_loop() {
     let text = run(&service, "bench", &["--duration", "100ms", "--procedure", "echo.quick"]);
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("calls/s") && text.contains("p99.9") && text.contains('#'), "{text}");
+}
+
+#[test]
+fn bench_where_every_call_fails_exits_with_1_and_the_first_error() {
+    let service = Binary::serve("");
+    let output = run(&service, "bench", &["--duration", "100ms", "--procedure", "echo.fail"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("0 calls/s") && text.contains("answered with invalid_arguments"), "{text}");
+    assert!(stderr(&output).starts_with("error: invalid_arguments: "), "{}", stderr(&output));
+}
+
+#[test]
+fn bench_tells_what_it_has_measured_when_the_service_is_killed() {
+    let mut service = Binary::serve("");
+    let mut command = Binary::command();
+    command.args(["bench", "--json", "--duration", "60s", "--to", &service.address().to_string()]);
+    let bench = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("calls are made", || {
+        let stats = json_of(&run(&service, "list", &["--stats", "--json"]));
+        stats["procedures"].as_array().unwrap().iter().any(|it| it["name"] == "echo.echo")
+    });
+    service.signal(rustix::process::Signal::KILL);
+    service.wait();
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["calls"].as_u64().unwrap() > 0, "{report}");
+    assert!(stderr(&output).starts_with("error: no reply: "), "{}", stderr(&output));
+}
+
+#[test]
+fn bench_has_more_connections_than_its_soft_limit_of_descriptors() {
+    let service = Binary::serve("");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -Sn 32; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_postroom"), "bench", "--to"]);
+    command.arg(service.address().to_string()).args(["--connections", "64", "--duration", "50ms", "--json"]);
+    assert_eq!(json_of(&command.output().unwrap())["connections"], 64);
 }
 
 #[test]

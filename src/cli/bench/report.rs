@@ -53,6 +53,16 @@ impl Report {
         *self.errors.entry(code.to_owned()).or_default() += 1;
     }
 
+    /// Whether no call was answered at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.latencies.is_empty() && self.errors.is_empty()
+    }
+
+    /// Whether every call that was answered was answered with an error.
+    pub(super) fn has_only_errors(&self) -> bool {
+        self.latencies.is_empty() && !self.errors.is_empty()
+    }
+
     fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.took.as_secs_f64()
     }
