@@ -14,7 +14,10 @@ use crate::service::{Failure, Result};
 ///
 /// When there is none; `instead` is what gives one.
 pub(super) fn default(instead: &str) -> Result<Address> {
-    if let Ok(address) = std::env::var("POSTROOM_ADDRESS") {
+    // Empty is how a script unsets it.
+    if let Ok(address) = std::env::var("POSTROOM_ADDRESS")
+        && !address.is_empty()
+    {
         return address.parse().map_err(|error| Failure::new(format!("POSTROOM_ADDRESS: {error}")));
     }
     match own_socket() {

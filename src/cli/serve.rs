@@ -57,7 +57,12 @@ pub(crate) fn service_from_args() -> Result<Service, Failure> {
 }
 
 fn service(args: &ServeArgs) -> Result<Service, Failure> {
-    logging::init(&args.log).map_err(|error| Failure::new(format!("--log {:?}: {error}", args.log)))?;
+    logging::init(&args.log).map_err(|error| {
+        // What was given twice is wrong in both places.
+        let is_environments = std::env::var("POSTROOM_LOG").is_ok_and(|filter| filter == args.log);
+        let origin = if is_environments { "POSTROOM_LOG=" } else { "--log " };
+        Failure::new(format!("{origin}{:?}: {error}", args.log))
+    })?;
     let (config, is_default) = configure(args)?;
     address::prepare_default(&config)?;
     Ok(Service::new(config).for_process(hint(is_default)))
