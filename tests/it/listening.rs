@@ -170,6 +170,8 @@ fn the_socket_and_its_lock_are_gone_when_the_service_has_stopped() {
     let path = folder.path().join("socket");
     let running = start(at(&path)).unwrap();
     assert_eq!(names(folder.path()), ["socket", "socket.lock"]);
+    // Whoever may open the lock may hold it.
+    assert_eq!(folder.path().join("socket.lock").metadata().unwrap().mode() & 0o777, 0o600);
     assert!(running.stop().is_clean());
     assert_eq!(names(folder.path()), [""; 0]);
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use postroom_protocol::Address;
@@ -197,10 +197,10 @@ impl Lock {
         path.push(".lock");
         let path = PathBuf::from(path);
         loop {
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
+            // For nobody else: whoever may open it could lock it, and keep the service from starting again.
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true).mode(0o600);
+            let file = options
                 .open(&path)
                 .map_err(|error| format!("its lock file {} cannot be opened: {error}", path.display()))?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
