@@ -19,7 +19,7 @@ use crate::tally::Tally;
 pub const MAX_PACKET: u32 = 64 * 1024;
 /// `first_packet_timeout` and `packet_timeout` of these services.
 pub const PACKET_TIMEOUT: Duration = Duration::from_millis(800);
-/// How long a guest waits while nothing at all comes.
+/// How long a guest waits while nothing comes that settles something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A guest at one service.
@@ -382,11 +382,12 @@ impl Guest<'_> {
         self.is_within_packet = true;
     }
 
+    /// Sends and reads. Whether something came that settles something: the service's own pings go on for ever, also
+    /// where a reply is lost.
     fn pump(&mut self, wait: Duration) -> bool {
-        let packets = self.line.pump(wait);
-        let has_come = !packets.is_empty();
-        for packet in packets {
-            self.ledger.packet(&packet, self.weather);
+        let mut has_settled = false;
+        for packet in self.line.pump(wait) {
+            has_settled |= self.ledger.packet(&packet, self.weather);
         }
         for _ in 0..std::mem::take(&mut self.ledger.pings) {
             // Behind half a packet it would be the other half.
@@ -399,7 +400,7 @@ impl Guest<'_> {
             self.line.forget_output();
             self.line.half_close();
         }
-        has_come
+        has_settled
     }
 
     /// Until everything is answered.
@@ -429,7 +430,7 @@ impl Guest<'_> {
 
     fn is_patient(&self, heard: Instant) {
         if heard.elapsed() > PATIENCE && !self.weather.is_killed() {
-            panic!("guest {}: nothing came for {PATIENCE:?}; {}", self.number, self.ledger.open());
+            panic!("guest {}: nothing was settled for {PATIENCE:?}; {}", self.number, self.ledger.open());
         }
     }
 

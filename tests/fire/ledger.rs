@@ -102,14 +102,14 @@ impl Ledger {
         format!("{} calls and {} pings are not answered, such as {some:#?}", self.owed.len(), self.pongs)
     }
 
-    /// A packet has come.
-    pub fn packet(&mut self, packet: &Packet, weather: &Weather) {
+    /// A packet has come. Whether it settles something that was owed, or all.
+    pub fn packet(&mut self, packet: &Packet, weather: &Weather) -> bool {
         assert!(self.told.is_none(), "behind the announced close: {packet:?}");
         if packet.header == Header::ANNOUNCEMENT {
             let error = packet.error();
             self.tally.outcome(&format!("[closed: {}]", error.code()));
             self.told = Some(error);
-            return;
+            return true;
         }
         match packet.header.packet_type {
             PacketType::Reply => self.reply(packet, weather),
@@ -117,11 +117,15 @@ impl Ledger {
                 Some(keepalive::Keepalive::Pong) => {
                     self.pongs = self.pongs.checked_sub(1).expect("a pong for no ping");
                 }
-                Some(keepalive::Keepalive::Ping) => self.pings += 1,
+                Some(keepalive::Keepalive::Ping) => {
+                    self.pings += 1;
+                    return false;
+                }
                 None => panic!("an event that nobody asked for: {packet:?}"),
             },
             other => panic!("a packet of type {other:?}: {packet:?}"),
         }
+        true
     }
 
     fn reply(&mut self, packet: &Packet, weather: &Weather) {
