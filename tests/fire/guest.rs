@@ -19,6 +19,8 @@ use crate::tally::Tally;
 pub const MAX_PACKET: u32 = 64 * 1024;
 /// `first_packet_timeout` and `packet_timeout` of these services.
 pub const PACKET_TIMEOUT: Duration = Duration::from_millis(800);
+/// `write_timeout` of these services.
+pub const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a guest waits while nothing comes that settles something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,8 +41,6 @@ pub struct Guest<'a> {
     provoked: Option<&'static str>,
     /// Whether it has sent a part of a packet and will not send the rest.
     is_within_packet: bool,
-    /// Whether it has left replies unread, so that it may be cut without being told.
-    is_slow: bool,
     /// Whether it takes so long to send a packet that it may be told `packet_timeout`.
     dawdles: bool,
 }
@@ -77,7 +77,6 @@ pub fn visit(address: &Address, seed: u64, number: u64, menu: Menu, weather: &We
         recent: Vec::new(),
         provoked: None,
         is_within_packet: false,
-        is_slow: false,
         dawdles,
     };
     guest.ledger.tally.clients += 1;
@@ -185,7 +184,6 @@ impl Guest<'_> {
             }
             _ => {
                 self.ledger.tally.fault("left replies unread for long");
-                self.is_slow = true;
                 self.line.reads = false;
                 for id in 0..self.chance.within(10..80) {
                     let dish = self.menu.big(&mut self.chance, id);
@@ -360,7 +358,6 @@ impl Guest<'_> {
     /// Goes on sending while replies pile up.
     fn stops_reading(&mut self) {
         self.ledger.tally.fault("stopped reading");
-        self.is_slow = true;
         self.line.reads = false;
         for _ in 0..self.chance.within(1..40) {
             self.place += 1;
@@ -436,7 +433,13 @@ impl Guest<'_> {
 
     /// Whether it may have been cut without a word, and calls may have been lost with that.
     fn is_excused(&self) -> bool {
-        self.weather.is_killed() || self.is_slow
+        self.weather.is_killed() || self.was_slow()
+    }
+
+    /// Whether it has left replies unread for about `write_timeout`. The service counts from the last byte that it could
+    /// write, which may be a while before the guest last read.
+    fn was_slow(&self) -> bool {
+        self.line.unread > WRITE_TIMEOUT / 2
     }
 
     /// The service has closed the connection, or says that it will.
@@ -466,7 +469,7 @@ impl Guest<'_> {
             "shutting_down" => self.weather.is_stopping(),
             "overloaded" => told.limit().is_some_and(|(limit, _)| matches!(limit, "max_clients" | "nofile")),
             "packet_timeout" => self.dawdles || was_neglected,
-            "keepalive_timeout" => self.is_slow || was_neglected || self.is_within_packet,
+            "keepalive_timeout" => self.was_slow() || was_neglected || self.is_within_packet,
             _ => false,
         };
         assert!(

@@ -59,6 +59,9 @@ pub struct Line {
     pumped: Instant,
     /// The longest time that this client was not looked after: its thread was not scheduled.
     pub neglected: Duration,
+    read_at: Instant,
+    /// The longest time in which nothing was read, on purpose or not.
+    pub unread: Duration,
 }
 
 impl Line {
@@ -87,6 +90,8 @@ impl Line {
             spare: File::open("/dev/null")?,
             pumped: Instant::now(),
             neglected: Duration::ZERO,
+            read_at: Instant::now(),
+            unread: Duration::ZERO,
         })
     }
 
@@ -215,6 +220,8 @@ impl Line {
         if !self.reads || self.end.is_some() {
             return false;
         }
+        let now = Instant::now();
+        self.unread = self.unread.max(now - std::mem::replace(&mut self.read_at, now));
         let mut buffer = [0; 64 * 1024];
         let read = match &mut self.stream {
             Stream::Unix(stream) => stream.read(&mut buffer),

@@ -14,7 +14,7 @@ use postroom::{Address, Config, Running, Service, Workers};
 use postroom_protocol::Status;
 
 use crate::chance::Chance;
-use crate::guest::{MAX_PACKET, PACKET_TIMEOUT, Visit, visit};
+use crate::guest::{MAX_PACKET, PACKET_TIMEOUT, Visit, WRITE_TIMEOUT, visit};
 use crate::ledger::Weather;
 use crate::menu::Menu;
 use crate::meter::Meter;
@@ -102,7 +102,7 @@ impl Campaign {
         limits.io_arbiters = 1 + chance.below(3);
         limits.first_packet_timeout = PACKET_TIMEOUT;
         limits.packet_timeout = PACKET_TIMEOUT;
-        limits.write_timeout = Duration::from_millis(500);
+        limits.write_timeout = WRITE_TIMEOUT;
         limits.keepalive_interval = Duration::from_millis(*chance.pick(&[0, 100, 5_000]));
         limits.shutdown_timeout = Duration::from_millis(*chance.pick(&[0, 20, 500]));
         Resize::any(chance).apply(limits);
