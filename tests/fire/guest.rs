@@ -482,5 +482,5 @@ impl Guest<'_> {
 }
 
 fn refused(codes: &'static [&'static str]) -> crate::menu::Expects {
-    crate::menu::Expects { result: None, codes, is_pooled: false }
+    crate::menu::Expects { codes, ..crate::menu::Expects::default() }
 }

@@ -10,7 +10,7 @@ use rmpv::Value;
 use crate::menu::Expects;
 use crate::support::Packet;
 use crate::tally::Tally;
-use crate::witness;
+use crate::witness::{self, Incident};
 
 /// What happens to the service as a whole, and excuses what it would be blamed for otherwise.
 #[derive(Debug, Default)]
@@ -48,6 +48,8 @@ struct Owed {
 #[derive(Debug, Default)]
 pub struct Ledger {
     owed: HashMap<u32, Owed>,
+    /// The number that the service gives this client, once the log has told it.
+    client_id: Option<u64>,
     pongs: u64,
     /// Why the service closes the connection.
     pub told: Option<Error>,
@@ -156,7 +158,7 @@ impl Ledger {
     }
 
     /// Whether an error is one that the call may be answered.
-    fn judge(&self, owed: &Owed, error: &Error, weather: &Weather) {
+    fn judge(&mut self, owed: &Owed, error: &Error, weather: &Weather) {
         let is_allowed = match error.code().as_str() {
             "cancelled" => owed.was_cancelled,
             "deadline_exceeded" => owed.has_deadline,
@@ -168,18 +170,43 @@ impl Ledger {
         };
         let is_expected = owed.expects.codes.iter().any(|code| error.code() == code);
         let logged = error.incident().and_then(witness::incident);
-        let went_down = self.went_down_with_its_thread(weather, logged.as_deref());
+        let went_down = self.went_down_with_its_thread(weather, logged.as_ref());
         assert!(is_allowed || is_expected || went_down, "{error:?} is no answer to {owed:?}; the log: {logged:?}");
+        if matches!(error.code().as_str(), "out_of_water" | "tea") {
+            assert_eq!(named_call(error.message()), owed.expects.id, "another call's {error:?} for {owed:?}");
+        }
         if error.code() == "internal" {
             let incident = error.incident().expect("`internal` comes with an incident");
             assert!(!error.message().contains("as asked"), "the cause is not for clients: {error:?}");
             if weather.is_in_process {
-                assert!(logged.is_some(), "the log does not know incident {incident}: {error:?}");
+                let Some(logged) = logged else { panic!("the log does not know incident {incident}: {error:?}") };
+                self.is_of_this_call(owed, error, &logged);
             }
         }
     }
 
-    fn went_down_with_its_thread(&self, weather: &Weather, logged: Option<&str>) -> bool {
-        weather.may_end_threads && logged.is_some_and(|line| line.contains("ended while it started"))
+    /// What the log says under the incident that a call was told is of that very call.
+    fn is_of_this_call(&mut self, owed: &Owed, error: &Error, logged: &Incident) {
+        if error.retry_after_ms().is_some() {
+            // Its handler is left alone for a while: that is the incident of the call that it failed last.
+            return;
+        }
+        let Some(call) = logged.call else { panic!("of no call: {logged:?}, for {owed:?}") };
+        let client_id = *self.client_id.get_or_insert(call.client_id);
+        let told = (call.client_id, call.serial);
+        assert_eq!(told, (client_id, owed.header.serial), "another call's {logged:?} for {owed:?}");
+        let named = named_call(&logged.text);
+        assert!(named.is_none() || named == owed.expects.id, "another call's {logged:?} for {owed:?}");
     }
+
+    fn went_down_with_its_thread(&self, weather: &Weather, logged: Option<&Incident>) -> bool {
+        weather.may_end_threads && logged.is_some_and(|line| line.text.contains("ended while it started"))
+    }
+}
+
+/// The call that a text names, as handlers under fire do.
+fn named_call(text: &str) -> Option<u64> {
+    let (_, rest) = text.rsplit_once(" call ")?;
+    let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }

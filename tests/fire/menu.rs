@@ -28,6 +28,8 @@ pub struct Dish {
 pub struct Expects {
     /// Whether a result is an answer, and what it must repeat: the id, and how much data.
     pub result: Option<(Option<u64>, Option<usize>)>,
+    /// Its id: what handlers call it by when they fail.
+    pub id: Option<u64>,
     /// The codes of errors that are answers.
     pub codes: &'static [&'static str],
     /// Whether it waits for a worker, and so may be answered `overloaded`.
@@ -98,7 +100,7 @@ fn order(procedure: i32, deaths: bool, args: Args) -> Dish {
     let codes: &[_] = if is_async && deaths { &["internal"] } else { &[] };
     let is_pooled = !matches!(procedure, proc::INLINE | proc::BAD_START_INLINE);
     let result = Some((Some(args.id), Some(args.bytes)));
-    dish(FIRE, procedure, encode(&args), Expects { result, codes, is_pooled })
+    dish(FIRE, procedure, encode(&args), Expects { result, id: Some(args.id), codes, is_pooled })
 }
 
 fn fire(chance: &mut Chance, id: u64, place: u64, deaths: bool) -> Dish {
@@ -173,12 +175,14 @@ fn fire(chance: &mut Chance, id: u64, place: u64, deaths: bool) -> Dish {
 fn parcel(procedure: i32, id: u64, bytes: usize) -> Dish {
     let arguments = map([("id", id.into()), ("data", Value::Binary(vec![id as u8; bytes]))]);
     let is_pooled = procedure != echo::QUICK;
-    dish(ECHO, procedure, arguments, Expects { result: Some((Some(id), Some(bytes))), codes: &[], is_pooled })
+    let expects = Expects { result: Some((Some(id), Some(bytes))), id: Some(id), codes: &[], is_pooled };
+    dish(ECHO, procedure, arguments, expects)
 }
 
 fn of_echo(chance: &mut Chance, id: u64) -> Dish {
     let expects = |codes: &'static [&'static str]| Expects {
         result: codes.is_empty().then_some((None, None)),
+        id: Some(id),
         codes,
         is_pooled: true,
     };
@@ -196,7 +200,8 @@ fn of_echo(chance: &mut Chance, id: u64) -> Dish {
         }
         9..14 => dish(ECHO, *chance.pick(&[echo::SLEEP, echo::BLOCK, echo::NAP]), ms, expects(&[])),
         14..16 => {
-            let arguments = map([("code", "tea".into()), ("message", "is out".into())]);
+            let message = format!("is out for call {id}");
+            let arguments = map([("code", "tea".into()), ("message", message.into())]);
             dish(ECHO, echo::FAIL, arguments, expects(&["tea"]))
         }
         16..18 => {
@@ -218,13 +223,13 @@ fn hello(chance: &mut Chance) -> Dish {
         arguments.push(("deadline_ms", chance.within(1..50).into()));
     }
     let arguments: Vec<_> = arguments.into_iter().map(|(key, value)| (Value::from(key), value)).collect();
-    let expects = Expects { result: Some((None, None)), codes: &[], is_pooled: false };
+    let expects = Expects { result: Some((None, None)), ..Expects::default() };
     dish(DIRECTORY, 1, encode(&Value::Map(arguments)), expects)
 }
 
 /// A call that is wrong in itself.
 fn wrong(chance: &mut Chance) -> Dish {
-    let refused = |codes| Expects { result: None, codes, is_pooled: false };
+    let refused = |codes| Expects { codes, ..Expects::default() };
     let good = dish(DIRECTORY, 2, Vec::new(), refused(&[]));
     match chance.within(0..5) {
         0 => {
@@ -243,7 +248,7 @@ fn wrong(chance: &mut Chance) -> Dish {
         _ => {
             let arguments =
                 chance.pick(&[&[0xc1][..], &[0xdd, 0xff, 0xff, 0xff, 0xff], &[0xc0, 0xc0], &[0x81]]).to_vec();
-            let expects = Expects { is_pooled: false, ..refused(&["invalid_arguments"]) };
+            let expects = refused(&["invalid_arguments"]);
             Dish { arguments, expects, fault: Some("arguments that do not decode"), ..good }
         }
     }

@@ -198,7 +198,7 @@ fn what(args: &Args) -> What {
 
 fn done(args: &Args) -> Result<Done, Error> {
     match what(args) {
-        What::OwnError => Err(Error::new("out_of_water", "the hose is empty")),
+        What::OwnError => Err(Error::new("out_of_water", format!("the hose is empty for call {}", args.id))),
         What::Unencodable => Ok(Done::Odd(Odd)),
         _ => Ok(Done::Good { id: args.id, data: ByteBuf::from(vec![args.id as u8; args.bytes]) }),
     }
@@ -256,12 +256,12 @@ async fn panics_later() {
 }
 
 /// Panics when it is dropped.
-struct BadEnd;
+struct BadEnd(u64);
 
 impl Drop for BadEnd {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            panic!("as asked, in the drop of a future");
+            panic!("as asked, in the drop of the future of call {}", self.0);
         }
     }
 }
@@ -279,7 +279,7 @@ impl Handler<Call<AsyncOrder>> for Fighter {
             _ => {}
         }
         // Not `then_some`, which makes one in any case, and drops it.
-        let bad_end = (what == What::PanicInDrop).then(|| BadEnd);
+        let bad_end = (what == What::PanicInDrop).then(|| BadEnd(call.args.0.id));
         let tide = self.shared.tide.clone();
         Box::pin(async move {
             let held = (turn, bad_end);
@@ -326,7 +326,7 @@ impl Handler<Call<Order>> for BadStart {
 
     fn handle(&mut self, call: Call<Order>, _: &mut Self::Context) -> Self::Result {
         if what(&call.args.0) == What::Panic {
-            panic!("as asked, so that it has to start again");
+            panic!("as asked, so that it has to start again, by call {}", call.args.0.id);
         }
         done(&call.args.0)
     }
@@ -344,7 +344,7 @@ impl Handler<Call<Order>> for BadFactory {
 
     fn handle(&mut self, call: Call<Order>, _: &mut Self::Context) -> Self::Result {
         if what(&call.args.0) == What::Panic {
-            panic!("as asked, so that it has to be made again");
+            panic!("as asked, so that it has to be made again, by call {}", call.args.0.id);
         }
         done(&call.args.0)
     }
@@ -356,7 +356,7 @@ impl Handler<Call<AsyncOrder>> for BadFactory {
     fn handle(&mut self, call: Call<AsyncOrder>, _: &mut Self::Context) -> Self::Result {
         Box::pin(async move {
             if what(&call.args.0) == What::Panic {
-                panic!("as asked, so that it has to be made again");
+                panic!("as asked, so that it has to be made again, by call {}", call.args.0.id);
             }
             done(&call.args.0)
         })

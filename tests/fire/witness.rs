@@ -8,13 +8,22 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use postroom::CallId;
 
 static ASKED: AtomicU64 = AtomicU64::new(0);
 static UNASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-static INCIDENTS: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
+static INCIDENTS: Mutex<Option<HashMap<String, Incident>>> = Mutex::new(None);
 static WITNESS: Witness = Witness;
 
 struct Witness;
+
+/// An incident as the log has it.
+#[derive(Clone, Debug)]
+pub struct Incident {
+    pub text: String,
+    /// The call that the line belongs to.
+    pub call: Option<CallId>,
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,7 +66,7 @@ pub fn saw_no_other_panic() {
 }
 
 /// What the log says of this incident.
-pub fn incident(incident: &str) -> Option<String> {
+pub fn incident(incident: &str) -> Option<Incident> {
     lock(&INCIDENTS).as_ref()?.get(incident).cloned()
 }
 
@@ -75,8 +84,9 @@ impl Log for Witness {
         let text = record.args().to_string();
         if let Some((_, rest)) = text.clone().rsplit_once("incident ") {
             let incident = rest.split(';').next().unwrap_or(rest).trim().to_owned();
+            let logged = Incident { text, call: postroom::call::current() };
             // The health of a service repeats old incidents; what the first line says is the cause.
-            lock(&INCIDENTS).get_or_insert_default().entry(incident).or_insert(text);
+            lock(&INCIDENTS).get_or_insert_default().entry(incident).or_insert(logged);
         }
     }
 
