@@ -421,7 +421,8 @@ impl Guest<'_> {
             self.is_patient(heard);
         }
         if has_reason && self.ledger.told.is_none() {
-            assert!(self.is_excused(), "guest {}: the service did not say why it closed", self.number);
+            let number = self.number;
+            assert!(self.is_excused(), "guest {number}: the service did not say why it closed; {:?}", self.line);
         }
     }
 
@@ -433,7 +434,9 @@ impl Guest<'_> {
 
     /// Whether it may have been cut without a word, and calls may have been lost with that.
     fn is_excused(&self) -> bool {
-        self.weather.is_killed() || self.was_slow()
+        // A service that stops has no word for those whom only the kernel has let in.
+        let is_unmet = self.weather.is_stopping() && !self.line.is_accepted;
+        self.weather.is_killed() || self.was_slow() || is_unmet
     }
 
     /// Whether it has left replies unread for about `write_timeout`. The service counts from the last byte that it could
@@ -448,7 +451,7 @@ impl Guest<'_> {
         let number = self.number;
         let was_neglected = self.line.neglected > PACKET_TIMEOUT / 2;
         let Some(told) = &self.ledger.told else {
-            if self.is_excused() || (self.weather.is_stopping() && !self.line.is_accepted) {
+            if self.is_excused() {
                 self.ledger.tally.outcome("[cut]");
                 return;
             }
