@@ -107,6 +107,7 @@ impl Guest<'_> {
                 68..72 => self.sends_descriptors(),
                 72..75 => self.stops_reading(),
                 75..80 => self.waits_for_answers(),
+                80..83 => self.repeats(),
                 _ => {
                     let wait = self.chance.within(0..5_000);
                     self.pump(Duration::from_micros(wait));
@@ -220,7 +221,7 @@ impl Guest<'_> {
         if let Some(fault) = dish.fault {
             self.ledger.tally.fault(fault);
         }
-        self.ledger.call(header, dish.expects, has_deadline);
+        self.ledger.call(header, dish.expects, has_deadline, self.weather);
         self.recent.push(header);
         if self.recent.len() > 32 {
             self.recent.remove(0);
@@ -272,6 +273,23 @@ impl Guest<'_> {
             let id = self.id();
             let dish = self.menu.quick(&mut self.chance, id);
             self.call(dish);
+        }
+    }
+
+    /// The very same call, which panics each time, some times, and whatever the answers are.
+    fn repeats(&mut self) {
+        self.place += 1;
+        // Other guests repeat theirs with the same arguments, which has to make no difference.
+        let id = if self.chance.one_in(2) { self.chance.within(1..3) } else { self.id() };
+        let dish = self.menu.deadly(&mut self.chance, id);
+        for _ in 0..self.chance.within(2..8) {
+            self.call(dish.clone());
+            if self.chance.one_in(2) {
+                self.waits_for_answers();
+            }
+            if self.is_over() {
+                return;
+            }
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use postroom::Error;
 use postroom_protocol::{Header, PacketType, Status, codec, keepalive};
 use rmpv::Value;
 
 use crate::menu::Expects;
+use crate::program::{FIRE, proc};
 use crate::support::Packet;
 use crate::tally::Tally;
 use crate::witness::{self, Incident};
@@ -24,6 +26,10 @@ pub struct Weather {
     pub may_end_threads: bool,
     /// Whether it logs into this process.
     pub is_in_process: bool,
+    /// Its `queue_target`; none is zero.
+    pub queue_target: Duration,
+    /// Its `poison_after`.
+    pub poison_after: u32,
 }
 
 impl Weather {
@@ -42,12 +48,35 @@ struct Owed {
     expects: Expects,
     was_cancelled: bool,
     has_deadline: bool,
+    /// Before it was sent, so before the service got it.
+    sent: Instant,
+    /// How many panics there had been then.
+    panics: u64,
+    /// Whether the very same call had panicked so often before that it has to be refused.
+    is_poisoned: bool,
 }
+
+/// What is known of calls with the same procedure and the same arguments. Those that are not repeated have an id of
+/// their own among their arguments.
+#[derive(Debug, Default)]
+struct Same {
+    /// How many may have panicked: those that are not answered, were ended before their result, or did panic.
+    may_have_panicked: u32,
+    /// How many the client and the log know to have panicked.
+    panicked: u32,
+    /// How many panics there had been when the last of these was sent.
+    last: u64,
+}
+
+/// As many calls that have panicked are remembered by a service; others than the latest of them are forgotten.
+const REMEMBERED: u64 = 1024;
 
 /// What is owed to one client.
 #[derive(Debug, Default)]
 pub struct Ledger {
     owed: HashMap<u32, Owed>,
+    /// By procedure and id.
+    same: HashMap<(i32, u64), Same>,
     /// The number that the service gives this client, once the log has told it.
     client_id: Option<u64>,
     pongs: u64,
@@ -62,10 +91,17 @@ pub struct Ledger {
 
 impl Ledger {
     /// A call is sent.
-    pub fn call(&mut self, header: Header, expects: Expects, has_deadline: bool) {
+    pub fn call(&mut self, header: Header, expects: Expects, has_deadline: bool, weather: &Weather) {
         self.tally.calls += 1;
         let has_deadline = has_deadline || self.has_deadline;
-        let owed = Owed { header, expects, was_cancelled: false, has_deadline };
+        let mut is_poisoned = false;
+        if let Some(id) = expects.id.filter(|_| expects.panics) {
+            let same = self.same.entry((header.procedure, id)).or_default();
+            same.may_have_panicked += 1;
+            is_poisoned = weather.poison_after > 0 && same.panicked >= weather.poison_after;
+        }
+        let (sent, panics) = (Instant::now(), witness::asked_panics());
+        let owed = Owed { header, expects, was_cancelled: false, has_deadline, sent, panics, is_poisoned };
         assert!(self.owed.insert(header.serial, owed).is_none(), "a serial is used twice at once");
     }
 
@@ -150,7 +186,10 @@ impl Ledger {
             }
             Status::Error => {
                 let error = Error::decode(&packet.payload).expect("an error decodes");
-                self.tally.outcome(error.code().as_str());
+                match error.limit() {
+                    Some((limit @ "queue_target", _)) => self.tally.outcome(&format!("{} ({limit})", error.code())),
+                    _ => self.tally.outcome(error.code().as_str()),
+                }
                 self.judge(&owed, &error, weather);
             }
             other => panic!("a reply with status {other:?}"),
@@ -163,9 +202,8 @@ impl Ledger {
             "cancelled" => owed.was_cancelled,
             "deadline_exceeded" => owed.has_deadline,
             "shutting_down" => weather.is_stopping(),
-            "overloaded" => {
-                owed.expects.is_pooled && error.limit().is_some_and(|(limit, _)| limit.starts_with("max_pending"))
-            }
+            "overloaded" => owed.expects.is_pooled && may_be_refused(owed, error, weather),
+            "poisoned" => self.may_be_poisoned(owed, error, weather),
             _ => false,
         };
         let is_expected = owed.expects.codes.iter().any(|code| error.code() == code);
@@ -181,8 +219,32 @@ impl Ledger {
             if weather.is_in_process {
                 let Some(logged) = logged else { panic!("the log does not know incident {incident}: {error:?}") };
                 self.is_of_this_call(owed, error, &logged);
+                if logged.text.contains("the handler of") && logged.text.contains("panicked: as asked") {
+                    self.has_panicked(owed, &logged);
+                }
             }
         }
+    }
+
+    /// `poisoned` is right only for a call that has panicked as often before, for this client.
+    fn may_be_poisoned(&mut self, owed: &Owed, error: &Error, weather: &Weather) -> bool {
+        let Some(same) = owed.expects.id.and_then(|id| self.same.get_mut(&(owed.header.procedure, id))) else {
+            return false;
+        };
+        // It has not panicked itself.
+        same.may_have_panicked -= 1;
+        weather.poison_after > 0
+            && same.may_have_panicked >= weather.poison_after
+            && error.limit() == Some(("poison_after", weather.poison_after.into()))
+    }
+
+    /// A call has panicked. It must not have come so far if it is one too many.
+    fn has_panicked(&mut self, owed: &Owed, logged: &Incident) {
+        let Some(same) = owed.expects.id.and_then(|id| self.same.get_mut(&(owed.header.procedure, id))) else { return };
+        let is_remembered = witness::asked_panics() - same.last < REMEMBERED;
+        assert!(!owed.is_poisoned || !is_remembered, "it was to be refused after {same:?}: {owed:?}, {logged:?}");
+        same.panicked += 1;
+        same.last = same.last.max(owed.panics);
     }
 
     /// What the log says under the incident that a call was told is of that very call.
@@ -201,6 +263,21 @@ impl Ledger {
 
     fn went_down_with_its_thread(&self, weather: &Weather, logged: Option<&Incident>) -> bool {
         weather.may_end_threads && logged.is_some_and(|line| line.text.contains("ended while it started"))
+    }
+}
+
+/// Whether a call that needs a worker may be answered `overloaded` so.
+fn may_be_refused(owed: &Owed, error: &Error, weather: &Weather) -> bool {
+    let is_priority = (owed.header.program, owed.header.procedure) == (FIRE, proc::PRIORITY);
+    match error.limit() {
+        // What is shed has waited twice the target.
+        Some(("queue_target", ms)) => {
+            let target = weather.queue_target;
+            let has_waited = owed.sent.elapsed() >= 2 * target;
+            !target.is_zero() && u128::from(ms) == target.as_millis() && has_waited && !is_priority
+        }
+        Some((limit, _)) => limit.starts_with("max_pending"),
+        None => false,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Expects {
     pub codes: &'static [&'static str],
     /// Whether it waits for a worker, and so may be answered `overloaded`.
     pub is_pooled: bool,
+    /// Whether it panics each time, so that it may be answered `poisoned` when it is repeated.
+    pub panics: bool,
 }
 
 /// What a service offers.
@@ -76,6 +78,25 @@ impl Menu {
         }
     }
 
+    /// A call that panics each time. Its id is all by which it differs from others.
+    pub fn deadly(self, chance: &mut Chance, id: u64) -> Dish {
+        let panics = |dish: Dish| {
+            let expects = Expects { result: None, codes: &["internal"], panics: true, ..dish.expects };
+            Dish { expects, fault: Some("call that panics again and again"), ..dish }
+        };
+        match self {
+            Self::Fire { deaths } => {
+                let procedure = chance.within(1..7) as i32;
+                let what = if id.is_multiple_of(2) { What::Panic } else { What::PanicEarly };
+                panics(order(procedure, deaths, Args { id, what: what as u8, us: 0, bytes: 0, order: None }))
+            }
+            Self::Echo => {
+                let expects = Expects { id: Some(id), is_pooled: true, ..Expects::default() };
+                panics(dish(ECHO, echo::PANIC, map([("n", id.into())]), expects))
+            }
+        }
+    }
+
     /// A call whose reply is big.
     pub fn big(self, chance: &mut Chance, id: u64) -> Dish {
         let bytes = 5_000 + chance.below(25_000);
@@ -100,7 +121,7 @@ fn order(procedure: i32, deaths: bool, args: Args) -> Dish {
     let codes: &[_] = if is_async && deaths { &["internal"] } else { &[] };
     let is_pooled = !matches!(procedure, proc::INLINE | proc::BAD_START_INLINE);
     let result = Some((Some(args.id), Some(args.bytes)));
-    dish(FIRE, procedure, encode(&args), Expects { result, id: Some(args.id), codes, is_pooled })
+    dish(FIRE, procedure, encode(&args), Expects { result, id: Some(args.id), codes, is_pooled, panics: false })
 }
 
 fn fire(chance: &mut Chance, id: u64, place: u64, deaths: bool) -> Dish {
@@ -175,7 +196,7 @@ fn fire(chance: &mut Chance, id: u64, place: u64, deaths: bool) -> Dish {
 fn parcel(procedure: i32, id: u64, bytes: usize) -> Dish {
     let arguments = map([("id", id.into()), ("data", Value::Binary(vec![id as u8; bytes]))]);
     let is_pooled = procedure != echo::QUICK;
-    let expects = Expects { result: Some((Some(id), Some(bytes))), id: Some(id), codes: &[], is_pooled };
+    let expects = Expects { result: Some((Some(id), Some(bytes))), id: Some(id), is_pooled, ..Expects::default() };
     dish(ECHO, procedure, arguments, expects)
 }
 
@@ -185,6 +206,7 @@ fn of_echo(chance: &mut Chance, id: u64) -> Dish {
         id: Some(id),
         codes,
         is_pooled: true,
+        panics: false,
     };
     let ms = match chance.within(0..10) {
         0..9 => chance.within(0..3),

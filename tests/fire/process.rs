@@ -17,6 +17,7 @@ use crate::support::{Binary, Client, ECHO, echo, eventually, parcel};
 use crate::tally::Tally;
 
 const GUESTS: usize = 6;
+const POISON_AFTER: u32 = 2;
 /// What the process may hold more than after its first storm; its allocator keeps memory for reasons of its own.
 const SLACK_KIB: u64 = 16 * 1024;
 
@@ -48,7 +49,8 @@ struct Campaign {
 impl Campaign {
     fn new(seed: u64, number: u64) -> Self {
         let chance = Chance::new(seed, (3 << 62) + number);
-        Self { seed, number, chance, weather: Weather::default(), tally: Mutex::default() }
+        let weather = Weather { poison_after: POISON_AFTER, ..Weather::default() };
+        Self { seed, number, chance, weather, tally: Mutex::default() }
     }
 
     fn run(mut self, storm: Duration) -> Tally {
@@ -56,7 +58,7 @@ impl Campaign {
         let config = format!(
             "max_packet = {MAX_PACKET}\nio_arbiters = {}\nmin_workers = 2\nmax_workers = 6\nprio_workers = 1\n\
              worker_idle_timeout = \"20ms\"\nfirst_packet_timeout = \"800ms\"\npacket_timeout = \"800ms\"\n\
-             write_timeout = \"500ms\"\nmax_client_requests = {}\nmax_pending_calls = {}\nshutdown_timeout = \"300ms\"\n",
+             write_timeout = \"500ms\"\npoison_after = {POISON_AFTER}\nmax_client_requests = {}\nmax_pending_calls = {}\nshutdown_timeout = \"300ms\"\n",
             1 + self.chance.below(2),
             self.chance.pick(&[1, 20, 256]),
             self.chance.pick(&[5, 10_000]),

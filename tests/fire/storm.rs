@@ -25,6 +25,8 @@ use crate::{settings, witness};
 
 /// How many guests there are at once.
 const GUESTS: usize = 8;
+/// Nothing hangs for as long as this.
+const A_STORM: Duration = Duration::from_secs(30);
 /// Workers as they are to be when the service is looked at.
 const AT_REST: Workers = Workers {
     min_workers: 2,
@@ -70,6 +72,8 @@ struct Campaign {
     number: u64,
     chance: Chance,
     menu: Menu,
+    /// `stuck_after` of the service.
+    stuck_after: Duration,
     shared: Shared,
     weather: Weather,
     tally: Mutex<Tally>,
@@ -81,12 +85,23 @@ impl Campaign {
         let mut chance = Chance::new(seed, (1 << 63) + number);
         let deaths = chance.one_in(3);
         let menu = Menu::Fire { deaths };
-        let weather = Weather { is_in_process: true, may_end_threads: deaths, ..Weather::default() };
-        Self { seed, number, chance, menu, shared: Shared::default(), weather, tally: Mutex::default() }
+        let queue_target = match chance.one_in(3) {
+            true => Duration::from_millis(chance.within(1..21)),
+            false => Duration::ZERO,
+        };
+        let poison_after = *chance.pick(&[0, 1, 2, 3]);
+        let weather =
+            Weather { is_in_process: true, may_end_threads: deaths, queue_target, poison_after, ..Weather::default() };
+        let stuck_after = match chance.one_in(2) {
+            true => Duration::from_millis(chance.within(50..201)),
+            false => A_STORM,
+        };
+        Self { seed, number, chance, menu, stuck_after, shared: Shared::default(), weather, tally: Mutex::default() }
     }
 
     fn config(&mut self, folder: &std::path::Path) -> Config {
         let chance = &mut self.chance;
+        let weather = &self.weather;
         let listen = vec![Address::Unix(folder.join("socket")), "tcp:127.0.0.1:0".parse().unwrap()];
         let mut config = Config { listen, demo: false, ..Config::default() };
         let limits = &mut config.limits;
@@ -105,6 +120,10 @@ impl Campaign {
         limits.write_timeout = WRITE_TIMEOUT;
         limits.keepalive_interval = Duration::from_millis(*chance.pick(&[0, 100, 5_000]));
         limits.shutdown_timeout = Duration::from_millis(*chance.pick(&[0, 20, 500]));
+        limits.queue_target = weather.queue_target;
+        limits.queue_interval = Duration::from_millis(chance.within(20..101));
+        limits.poison_after = weather.poison_after;
+        limits.stuck_after = self.stuck_after;
         Resize::any(chance).apply(limits);
         config
     }
@@ -166,6 +185,7 @@ impl Campaign {
     fn storm(&mut self, running: &Running, time: Duration, next: &AtomicU64, round: u64) {
         self.shared.tide.set_out(false);
         let is_over = AtomicBool::new(false);
+        let mut ebb = Instant::now();
         let mut meddling = Chance::new(self.seed, (1 << 62) + (self.number << 8) + round);
         let addresses = running.addresses().to_vec();
         thread::scope(|scope| {
@@ -176,7 +196,7 @@ impl Campaign {
                 if Instant::now() >= until {
                     is_over.store(true, SeqCst);
                 }
-                self.meddle(running, &mut meddling);
+                self.meddle(running, &mut meddling, &mut ebb);
             }
             join(guests);
         });
@@ -204,13 +224,20 @@ impl Campaign {
         (0..GUESTS).map(spawn).collect()
     }
 
-    /// One turn of what happens to the service apart from its guests.
-    fn meddle(&self, running: &Running, chance: &mut Chance) {
+    /// One turn of what happens to the service apart from its guests. Until `ebb` the tide does not turn.
+    fn meddle(&self, running: &Running, chance: &mut Chance, ebb: &mut Instant) {
         thread::sleep(Duration::from_micros(chance.within(100..6_000)));
         let mut tally = Tally::default();
         match chance.within(0..12) {
+            // What hangs is stuck then, and others have to take its place.
+            0 if self.stuck_after < A_STORM && *ebb < Instant::now() && chance.one_in(4) => {
+                *ebb = Instant::now() + Duration::from_millis(chance.within(50..400));
+                tally.fault("tide that does not turn");
+            }
             0..5 => {
-                self.shared.tide.turn();
+                if *ebb < Instant::now() {
+                    self.shared.tide.turn();
+                }
             }
             5..7 => {
                 let Resize(workers) = Resize::any(chance);
@@ -232,6 +259,7 @@ impl Campaign {
                     assert_eq!(procedure.accepted, answered + procedure.in_progress, "{procedure:?}");
                     assert!(procedure.in_progress < 100_000, "{procedure:?}");
                 }
+                tally.faults("worker seen to be stuck", stats.workers.abandoned);
             }
             _ => drop(running.health()),
         }
