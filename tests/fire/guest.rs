@@ -10,6 +10,7 @@ use postroom_protocol::{Header, Metadata, PacketType, Status, keepalive, metadat
 
 use crate::chance::Chance;
 use crate::ledger::{Ledger, Weather};
+use crate::lies;
 use crate::line::{End, Line};
 use crate::menu::{Dish, Menu};
 use crate::support::packet;
@@ -80,8 +81,13 @@ pub fn visit(address: &Address, seed: u64, number: u64, menu: Menu, weather: &We
         dawdles,
     };
     guest.ledger.tally.clients += 1;
-    guest.stays();
-    guest.leaves();
+    if guest.chance.one_in(40) {
+        guest.changes_formats("MessagePack-RPC from the first byte on");
+        guest.settles();
+    } else {
+        guest.stays();
+        guest.leaves();
+    }
     Visit::Made(guest.ledger.tally)
 }
 
@@ -123,10 +129,11 @@ impl Guest<'_> {
             return self.settles();
         }
         match self.chance.within(0..100) {
-            0..30 => {
+            0..26 => {
                 self.waits_for_answers();
             }
-            30..50 => {
+            26..29 => self.changes_formats("MessagePack-RPC behind packets"),
+            29..50 => {
                 self.ledger.tally.fault("half-close");
                 self.line.half_close();
                 self.waits_for_the_end(false);
@@ -386,6 +393,22 @@ impl Guest<'_> {
         let time = Duration::from_micros(self.chance.within(0..20_000));
         self.pump(time);
         self.line.reads = true;
+    }
+
+    /// Goes on in another format.
+    fn changes_formats(&mut self, fault: &'static str) {
+        self.ledger.tally.fault(fault);
+        let bytes = lies::message_pack_rpc(&mut self.chance);
+        let ending = lies::ending(&bytes).expect("it is no packet");
+        self.lies(bytes, ending);
+    }
+
+    /// Sends bytes that the service closes the connection for, saying this.
+    fn lies(&mut self, bytes: Vec<u8>, ending: &'static str) {
+        self.provoked = Some(ending);
+        self.is_within_packet = true;
+        self.line.send(bytes);
+        self.waits_for_the_end(true);
     }
 
     /// Some but not all bytes of a call.

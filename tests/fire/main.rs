@@ -27,6 +27,7 @@ mod faults;
 mod fuzz;
 mod guest;
 mod ledger;
+mod lies;
 mod line;
 mod memory;
 mod menu;

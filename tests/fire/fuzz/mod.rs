@@ -10,7 +10,7 @@ mod target;
 // The naive reading of a stream that the tests of the splitter use.
 #[allow(dead_code)]
 #[path = "../../../protocol/tests/support/model.rs"]
-mod model;
+pub mod model;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
