@@ -12,7 +12,7 @@ use crate::chance::Chance;
 use crate::ledger::{Ledger, Weather};
 use crate::lies;
 use crate::line::{End, Line};
-use crate::menu::{Dish, Menu};
+use crate::menu::{Dish, Expects, Menu};
 use crate::support::packet;
 use crate::tally::Tally;
 
@@ -133,7 +133,8 @@ impl Guest<'_> {
                 self.waits_for_answers();
             }
             26..29 => self.changes_formats("MessagePack-RPC behind packets"),
-            29..50 => {
+            29..34 => self.misjudges_a_length(),
+            34..50 => {
                 self.ledger.tally.fault("half-close");
                 self.line.half_close();
                 self.waits_for_the_end(false);
@@ -403,6 +404,39 @@ impl Guest<'_> {
         self.lies(bytes, ending);
     }
 
+    /// A call whose length is a few bytes more or less than it has.
+    fn misjudges_a_length(&mut self) {
+        self.ledger.tally.fault("length that is slightly wrong");
+        let dish = self.menu.quick(&mut self.chance, 0);
+        let header = self.header(&dish);
+        let mut bytes = packet(header, &dish.arguments);
+        let (whole, off) = (bytes.len(), 1 + self.chance.below(8));
+        let is_short = self.chance.one_in(2);
+        let length = if is_short { whole - off } else { whole + off };
+        bytes[..4].copy_from_slice(&(length as u32).to_be_bytes());
+        if !is_short {
+            // What is missing is taken from the packet behind it.
+            let next = self.menu.quick(&mut self.chance, 0);
+            bytes.extend(packet(self.header(&next), &next.arguments));
+        }
+        let (ending, is_whole) = match lies::ending(&bytes[length..]) {
+            Some(ending) => (ending, true),
+            // What is left of the next one would be owed an answer: it does not come.
+            None => {
+                bytes.truncate(whole);
+                ("packet_timeout", false)
+            }
+        };
+        if is_whole {
+            // A thread that ends takes async calls along.
+            let is_safe = dish.expects.codes.is_empty();
+            let codes: &[_] = if is_safe { &["invalid_arguments"] } else { &["invalid_arguments", "internal"] };
+            let expects = Expects { result: None, codes, ..dish.expects };
+            self.owes(header, Dish { expects, ..dish }, false);
+        }
+        self.lies(bytes, ending);
+    }
+
     /// Sends bytes that the service closes the connection for, saying this.
     fn lies(&mut self, bytes: Vec<u8>, ending: &'static str) {
         self.provoked = Some(ending);
@@ -525,6 +559,6 @@ impl Guest<'_> {
     }
 }
 
-fn refused(codes: &'static [&'static str]) -> crate::menu::Expects {
-    crate::menu::Expects { codes, ..crate::menu::Expects::default() }
+fn refused(codes: &'static [&'static str]) -> Expects {
+    Expects { codes, ..Expects::default() }
 }
