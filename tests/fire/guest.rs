@@ -114,6 +114,7 @@ impl Guest<'_> {
                 72..75 => self.stops_reading(),
                 75..80 => self.waits_for_answers(),
                 80..83 => self.repeats(),
+                83..85 => self.asks_for_too_much(),
                 _ => {
                     let wait = self.chance.within(0..5_000);
                     self.pump(Duration::from_micros(wait));
@@ -280,6 +281,17 @@ impl Guest<'_> {
             self.place += 1;
             let id = self.id();
             let dish = self.menu.quick(&mut self.chance, id);
+            self.call(dish);
+        }
+    }
+
+    /// More than the workers can do for a while.
+    fn asks_for_too_much(&mut self) {
+        self.ledger.tally.fault("queue of slow calls");
+        for _ in 0..self.chance.within(50..150) {
+            self.place += 1;
+            let id = self.id();
+            let dish = self.menu.slow(&mut self.chance, id);
             self.call(dish);
         }
     }

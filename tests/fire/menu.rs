@@ -97,6 +97,20 @@ impl Menu {
         }
     }
 
+    /// A call that holds a worker for a while.
+    pub fn slow(self, chance: &mut Chance, id: u64) -> Dish {
+        match self {
+            Self::Fire { deaths } => {
+                let us = chance.within(500..2_000);
+                order(proc::BLOCKING, deaths, Args { id, what: What::Answer as u8, us, bytes: 0, order: None })
+            }
+            Self::Echo => {
+                let expects = Expects { result: Some((None, None)), is_pooled: true, ..Expects::default() };
+                dish(ECHO, echo::BLOCK, map([("ms", chance.within(1..3).into())]), expects)
+            }
+        }
+    }
+
     /// A call whose reply is big.
     pub fn big(self, chance: &mut Chance, id: u64) -> Dish {
         let bytes = 5_000 + chance.below(25_000);

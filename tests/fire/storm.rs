@@ -86,7 +86,7 @@ impl Campaign {
         let deaths = chance.one_in(3);
         let menu = Menu::Fire { deaths };
         let queue_target = match chance.one_in(3) {
-            true => Duration::from_millis(chance.within(1..21)),
+            true => Duration::from_millis(*chance.pick(&[1, 2, 5, 20])),
             false => Duration::ZERO,
         };
         let poison_after = *chance.pick(&[0, 1, 2, 3]);
@@ -120,11 +120,17 @@ impl Campaign {
         limits.write_timeout = WRITE_TIMEOUT;
         limits.keepalive_interval = Duration::from_millis(*chance.pick(&[0, 100, 5_000]));
         limits.shutdown_timeout = Duration::from_millis(*chance.pick(&[0, 20, 500]));
+        if !weather.queue_target.is_zero() {
+            // Else no queue stands for long.
+            limits.max_client_requests = 256;
+            limits.max_pending_calls = 10_000;
+            limits.max_pending_bytes = 256 << 20;
+        }
         limits.queue_target = weather.queue_target;
         limits.queue_interval = Duration::from_millis(chance.within(20..101));
         limits.poison_after = weather.poison_after;
         limits.stuck_after = self.stuck_after;
-        Resize::any(chance).apply(limits);
+        Resize::any(chance, most_workers(weather)).apply(limits);
         config
     }
 
@@ -240,7 +246,7 @@ impl Campaign {
                 }
             }
             5..7 => {
-                let Resize(workers) = Resize::any(chance);
+                let Resize(workers) = Resize::any(chance, most_workers(&self.weather));
                 running.resize(workers).unwrap();
                 tally.fault("resize");
             }
@@ -340,12 +346,17 @@ fn join(guests: Vec<thread::ScopedJoinHandle<'_, ()>>) {
 /// A number of workers that may be.
 struct Resize(Workers);
 
+/// Few, where more calls are to wait than are done.
+fn most_workers(weather: &Weather) -> usize {
+    if weather.queue_target.is_zero() { 8 } else { 2 }
+}
+
 impl Resize {
-    fn any(chance: &mut Chance) -> Self {
-        let min_workers = 1 + chance.below(4);
+    fn any(chance: &mut Chance, most: usize) -> Self {
+        let min_workers = 1 + chance.below(most / 2);
         Self(Workers {
             min_workers,
-            max_workers: min_workers + chance.below(5),
+            max_workers: min_workers + chance.below(most / 2 + 1),
             prio_workers: chance.below(3),
             async_workers: 1 + chance.below(3),
             worker_idle_timeout: Duration::from_millis(*chance.pick(&[1, 10, 1000])),
