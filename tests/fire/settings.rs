@@ -28,6 +28,11 @@ pub fn fire_time() -> Duration {
     Duration::from_secs(number("POSTROOM_FIRE_SECONDS").unwrap_or(6))
 }
 
+/// Whether the storms are so long that each kind of fault has to be among what they were made of.
+pub fn is_long_fire() -> bool {
+    fire_time() >= Duration::from_secs(60)
+}
+
 /// How long cases are made up.
 pub fn fuzz_time() -> Duration {
     Duration::from_secs(number("POSTROOM_FUZZ_SECONDS").unwrap_or(2))

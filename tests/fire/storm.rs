@@ -39,6 +39,31 @@ const AT_REST: Workers = Workers {
 const SLACK_AT_REST: isize = 3 << 20;
 /// Descriptors by which threads of the same kind may differ, by what they have used so far.
 const THREADS_COST: usize = 4;
+/// What there is in these storms beside what guests do everywhere.
+const KINDS: [&str; 22] = [
+    "factory that panics",
+    "handler that ends its thread",
+    "handler that hangs",
+    "handler that panics in started",
+    "handler that stops",
+    "internal",
+    "out_of_water",
+    "overloaded (queue_target)",
+    "panic before the future",
+    "panic in a future",
+    "panic in an inline handler",
+    "panic in the drop of a future",
+    "panic in the drop of a handler",
+    "panic outside of a call",
+    "resize",
+    "result that does not encode",
+    "result that is too large",
+    "shutting_down",
+    "stop in the middle of a storm",
+    "tide that does not turn",
+    "too_large",
+    "worker seen to be stuck",
+];
 /// What may be left of each service that was stopped.
 const SLACK_STOPPED: isize = 1 << 14;
 
@@ -48,7 +73,7 @@ fn storm_in_this_process_leaves_no_trace_and_no_call_without_its_answer() {
     witness::call();
     let seed = settings::seed();
     let time = settings::fire_time() * 2 / 3;
-    let campaign = (time / 3).min(Duration::from_secs(12));
+    let campaign = (time / 4).min(Duration::from_secs(12));
     println!("storms in this process: POSTROOM_SEED={seed}, {time:?}");
     let mut tally = Tally::default();
     let start = Instant::now();
@@ -65,6 +90,9 @@ fn storm_in_this_process_leaves_no_trace_and_no_call_without_its_answer() {
     witness::saw_no_other_panic();
     println!("seed {seed}: {campaigns} services, {left} bytes left of them, {} panics", witness::asked_panics());
     println!("{tally}");
+    if settings::is_long_fire() {
+        tally.has_all(&KINDS);
+    }
 }
 
 struct Campaign {
@@ -83,16 +111,17 @@ impl Campaign {
     fn new(seed: u64, number: u64) -> Self {
         // The numbers of guests begin at 1 and never come up to these.
         let mut chance = Chance::new(seed, (1 << 63) + number);
-        let deaths = chance.one_in(3);
+        // What is there at times comes by number too, so that some services in a row have had it all.
+        let deaths = number % 3 == 1 || chance.one_in(6);
         let menu = Menu::Fire { deaths };
-        let queue_target = match chance.one_in(3) {
+        let queue_target = match number % 3 == 2 || chance.one_in(6) {
             true => Duration::from_millis(*chance.pick(&[1, 2, 5, 20])),
             false => Duration::ZERO,
         };
-        let poison_after = *chance.pick(&[0, 1, 2, 3]);
+        let poison_after = [3, 1, 2, 0][(number % 4) as usize];
         let weather =
             Weather { is_in_process: true, may_end_threads: deaths, queue_target, poison_after, ..Weather::default() };
-        let stuck_after = match chance.one_in(2) {
+        let stuck_after = match number.is_multiple_of(2) || chance.one_in(4) {
             true => Duration::from_millis(chance.within(50..201)),
             false => A_STORM,
         };

@@ -3,6 +3,47 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// What guests do, whatever the service is, and how it ends for some of them.
+const OF_GUESTS: [&str; 37] = [
+    "[closed: packet_timeout]",
+    "[closed: protocol]",
+    "[closed: too_large]",
+    "arguments that do not decode",
+    "broken metadata",
+    "call that nobody waits for",
+    "call that panics again and again",
+    "call with a status",
+    "call with descriptors",
+    "cancel",
+    "cancelled",
+    "deadline",
+    "deadline_exceeded",
+    "flood",
+    "half-close",
+    "half-close within a packet",
+    "left replies unread for long",
+    "length far over the limit",
+    "length that is slightly wrong",
+    "length under 28",
+    "MessagePack-RPC behind packets",
+    "MessagePack-RPC from the first byte on",
+    "ok",
+    "overloaded",
+    "packet over the limit",
+    "packet that does not end",
+    "packet that means nothing",
+    "panic in a blocking handler",
+    "poisoned",
+    "queue of slow calls",
+    "stopped reading",
+    "too many descriptors",
+    "unknown procedure",
+    "unknown program",
+    "unknown version",
+    "vanished",
+    "vanished within a packet",
+];
+
 /// Counts, by name. Each guest has its own; they are added up at its end.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -26,6 +67,14 @@ impl Tally {
             Some(count) => *count += 1,
             None => drop(self.outcomes.insert(code.to_owned(), 1)),
         }
+    }
+
+    /// Fails if one of these never was, or something that guests do. To be asked after long storms only.
+    #[track_caller]
+    pub fn has_all(&self, others: &[&str]) {
+        let is_missing = |what: &&&str| self.faults.get(**what).or(self.outcomes.get(**what)).is_none_or(|n| *n == 0);
+        let missing: Vec<_> = OF_GUESTS.iter().chain(others).filter(is_missing).collect();
+        assert!(missing.is_empty(), "this never was: {missing:?}, in\n{self}");
     }
 
     pub fn add(&mut self, other: Self) {
