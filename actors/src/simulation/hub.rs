@@ -109,8 +109,9 @@ pub(super) struct Hub {
     rescue_at: Option<Instant>,
     scratch: Vec<u8>,
     is_draining: bool,
-    /// For when its timer is set.
-    pub(super) timer: Option<Instant>,
+    /// For when its timer is set, and how often it was.
+    timer: Option<Instant>,
+    settings: u64,
 }
 
 struct HubSink<'a> {
@@ -221,6 +222,7 @@ impl Hub {
             scratch: Vec::new(),
             is_draining: false,
             timer: None,
+            settings: 0,
         }
     }
 
@@ -329,10 +331,22 @@ impl Hub {
     }
 
     /// For when its timer is to be set, if it is not.
-    pub(super) fn set_timer(&mut self) -> Option<Instant> {
+    pub(super) fn set_timer(&mut self) -> Option<(Instant, u64)> {
         let next = self.core.sleeps_until?;
-        let is_set = self.timer.is_some_and(|timer| timer <= next);
-        if is_set { None } else { Some(*self.timer.insert(next)) }
+        if self.timer.is_some_and(|timer| timer <= next) {
+            return None;
+        }
+        self.settings += 1;
+        Some((*self.timer.insert(next), self.settings))
+    }
+
+    /// Its timer goes off, as it was set then. False when it was set anew since.
+    pub(super) fn goes_off(&mut self, setting: u64) -> bool {
+        let is_set = setting == self.settings;
+        if is_set {
+            self.timer = None;
+        }
+        is_set
     }
 
     fn with_client(&mut self, key: ClientKey, shared: &Shared, body: impl FnOnce(&mut Connection, &mut Core)) {

@@ -31,7 +31,8 @@ enum Event {
     GiveUp(u64),
     Reader(usize, ClientKey),
     Turn(usize),
-    Timer(usize),
+    /// A hub's one timer goes off, unless it was set anew since: which of its settings this is.
+    Timer(usize, u64),
     /// Replies have come to a hub.
     Mail(usize),
     /// Baskets have come to the pool actor.
@@ -137,6 +138,8 @@ impl World {
     }
 
     fn at(&mut self, time: Instant, event: Event) {
+        // What should have happened already happens now: time does not run backwards.
+        let time = time.max(self.shared.now.get());
         self.count += 1;
         // What happens at the same time happens in any order.
         let tie = self.shared.random.borrow_mut().next() << 40 | self.count;
@@ -240,9 +243,10 @@ impl World {
                 self.turns[hub] = false;
                 self.hubs[hub].turn(shared);
             }
-            Event::Timer(hub) => {
-                self.hubs[hub].timer = None;
-                self.hubs[hub].turn(shared);
+            Event::Timer(hub, setting) => {
+                if self.hubs[hub].goes_off(setting) {
+                    self.hubs[hub].turn(shared);
+                }
             }
             Event::Mail(hub) => {
                 self.mails[hub] = false;
@@ -327,8 +331,8 @@ impl World {
                 self.mails[hub] = true;
                 self.soon(Event::Mail(hub));
             }
-            if let Some(timer) = self.hubs[hub].set_timer() {
-                self.timer(timer, Event::Timer(hub));
+            if let Some((timer, setting)) = self.hubs[hub].set_timer() {
+                self.timer(timer, Event::Timer(hub, setting));
             }
         }
         if !self.pool && shared.handover.has_baskets() {
