@@ -186,6 +186,28 @@ fn an_inline_call_that_holds_its_arbiter_and_an_async_one_that_does_not_wait_are
 }
 
 #[test]
+fn a_stuck_worker_that_leaves_with_its_call_is_counted_no_more() {
+    let service = TestService::with(|config| {
+        config.limits.min_workers = 4;
+        config.limits.stuck_after = Duration::from_millis(50);
+    });
+    let mut client = service.client();
+    for serial in 0..4 {
+        client.send(&call(TEST, proc::GATE, serial, &map([("door", 1.into())])));
+    }
+    service.gate().wait_for(4);
+    eventually("all are stuck", || stats(&mut client)["workers"]["abandoned"] == 4.into());
+    let workers = postroom::Workers { min_workers: 1, max_workers: 1, ..service.running().workers() };
+    service.running().resize(workers).unwrap();
+    service.gate().open_all();
+    (0..4).for_each(|_| drop(client.packet()));
+    eventually("one worker is left, and none is stuck", || {
+        let now = stats(&mut client);
+        (&now["workers"]["current"], &now["workers"]["abandoned"]) == (&1.into(), &0.into())
+    });
+}
+
+#[test]
 fn the_place_of_a_stuck_priority_worker_is_filled_too() {
     let service = TestService::with(|config| {
         config.limits.min_workers = 1;

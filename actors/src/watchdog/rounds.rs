@@ -1,6 +1,6 @@
 //! What the watchdog makes of what it sees: plain code, with time as an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::watchdog::beat::Runs;
@@ -63,7 +63,9 @@ impl Rounds {
     /// Looks at every thread once.
     pub(crate) fn look(&mut self, now: Instant, threads: impl Iterator<Item = (Place, Option<Runs>)>) -> Vec<News> {
         let mut news = Vec::new();
+        let mut places = HashSet::new();
         for (place, runs) in threads {
+            places.insert(place);
             let limit = self.limit(place.0);
             let is_same = |seen: &Seen| runs.is_some_and(|runs| runs.count == seen.runs.count);
             if !self.seen.get(&place).is_some_and(is_same) {
@@ -83,6 +85,14 @@ impl Rounds {
                 }
             }
         }
+        // A thread that has ended since holds nothing any more, and its place may be beyond those that are in use.
+        self.seen.retain(|place, seen| {
+            let is_there = places.contains(place);
+            if !is_there && seen.told {
+                news.push(News::Over(*place, seen.runs, now.saturating_duration_since(seen.runs.since)));
+            }
+            is_there
+        });
         news
     }
 
@@ -128,6 +138,17 @@ mod tests {
         assert_eq!(look(2500, fifth), [News::Stuck(WORKER, fifth.unwrap(), ms(1100))]);
         assert_eq!(look(2600, None), [News::Over(WORKER, fifth.unwrap(), ms(1200))]);
         assert!(rounds.stuck(start + ms(2600)).is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_is_looked_at_no_more_holds_nothing() {
+        let start = Instant::now();
+        let mut rounds = Rounds::new(ms(100));
+        let first = runs(1, start);
+        assert_eq!(rounds.look(start + ms(200), [(WORKER, first)].into_iter()).len(), 1);
+        let over = News::Over(WORKER, first.unwrap(), ms(300));
+        assert_eq!(rounds.look(start + ms(300), std::iter::empty()), [over]);
+        assert!(rounds.stuck(start + ms(300)).is_empty());
     }
 
     #[test]
