@@ -297,9 +297,10 @@ impl Supervisor {
         }
     }
 
-    /// Has a worker leave that has been idle for long, unless it was claimed meanwhile.
-    fn dismiss_idle(&mut self, place: usize, now: Instant) {
-        if self.handover.withdraw(place) {
+    /// Has a worker leave that has been idle for long. False when it was claimed meanwhile.
+    fn dismiss_idle(&mut self, place: usize, now: Instant) -> bool {
+        let is_idle = self.handover.withdraw(place);
+        if is_idle {
             // It is in no set any more, so nobody gives it anything.
             self.handover.place(place).leaving.store(true, std::sync::atomic::Ordering::SeqCst);
             if let Some(seated) = self.seated[Kind::Ordinary as usize].get_mut(&place) {
@@ -309,6 +310,7 @@ impl Supervisor {
                 log::debug!("worker {place} was idle for long and leaves");
             }
         }
+        is_idle
     }
 
     fn use_places(&self) {
@@ -381,14 +383,18 @@ impl Supervisor {
         // Nobody needs to ask while no more can be started; the next look comes when that has changed.
         let demand = if workers.len() < bounds.max { self.handover.demand(now) } else { Demand::default() };
         let decision = growth::decide(&bounds, &workers, &demand, now);
+        let mut again = decision.again;
         for &place in &decision.idle {
-            self.dismiss_idle(place, now);
+            if !self.dismiss_idle(place, now) {
+                // It is at work after all, and nobody else comes back for it.
+                again = earliest(again, Some(now + worker_idle_timeout));
+            }
         }
         for &place in &decision.surplus {
             self.dismiss(Kind::Ordinary, place, now);
         }
         let retry = self.start_many(Kind::Ordinary, decision.start, now);
-        earliest(decision.again, retry)
+        earliest(again, retry)
     }
 
     fn look_at_fixed(&mut self, kind: Kind, wanted: usize, now: Instant) -> Option<Instant> {
