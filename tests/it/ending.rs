@@ -17,6 +17,8 @@ const ASYNC: i32 = 3;
 const ASYNC_TO_END: i32 = 4;
 const UNTIL_CANCELLED: i32 = 5;
 const ABOUT: i32 = 6;
+/// The drop of a future that waits at this door takes its time.
+const SLOW_TO_DROP: u64 = 77;
 
 /// What became of each call that a handler began with, by its door.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +97,9 @@ impl Handler<Call<PassAsync>> for Watched {
         struct Dropped(Log, u64, &'static str);
         impl Drop for Dropped {
             fn drop(&mut self) {
+                if self.1 == SLOW_TO_DROP {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 self.0.push(self.1, self.2);
             }
         }
@@ -296,6 +301,19 @@ fn the_future_of_a_cancelled_async_call_is_dropped() {
     client.send(&cancel(ASYNC, 1));
     assert_eq!(client.error(1).code(), "cancelled");
     eventually("it was dropped", || log.all() == [(1, "dropped")]);
+}
+
+#[test]
+fn the_next_call_with_a_key_begins_when_the_future_of_a_cancelled_one_is_dropped() {
+    let (service, log) = service(|_| {});
+    let mut client = service.client();
+    service.gate().open(2);
+    client.send(&keyed("k", ASYNC, 1, SLOW_TO_DROP));
+    service.gate().wait_for(1);
+    client.send(&[keyed("k", GATE, 2, 2), cancel(ASYNC, 1)].concat());
+    assert_eq!(client.error(1).code(), "cancelled");
+    client.reply(2);
+    assert_eq!(log.all(), [(SLOW_TO_DROP, "dropped"), (2, "done")]);
 }
 
 #[test]

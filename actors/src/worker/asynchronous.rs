@@ -161,8 +161,16 @@ impl ActorFuture<AsyncWorker> for Listen {
 /// The futures that run, each at a place of its own.
 #[derive(Default)]
 struct Futures {
-    places: Vec<Option<(Ticket, JoinHandle<()>)>>,
+    places: Vec<Option<Future>>,
     free: Vec<usize>,
+}
+
+/// A future that runs.
+struct Future {
+    ticket: Ticket,
+    task: JoinHandle<()>,
+    /// Whether its call was ended, so that it is dropped soon.
+    is_aborted: bool,
 }
 
 impl Futures {
@@ -174,22 +182,27 @@ impl Futures {
         })
     }
 
-    /// Takes out the future of a call at its place; none if it was taken out before.
-    fn take(&mut self, place: usize, ticket: &Ticket) -> Option<JoinHandle<()>> {
-        let is_it = |(there, _): &mut (Ticket, _)| there.hub == ticket.hub && there.call == ticket.call;
-        let (_, future) = self.places[place].take_if(is_it)?;
+    /// Takes out the future of a call at its place. Whether it was aborted; none if there is no such future.
+    fn take(&mut self, place: usize, ticket: &Ticket) -> Option<bool> {
+        let future = self.places[place].take_if(|future| future.is_of(ticket.hub, ticket.call))?;
         self.free.push(place);
-        Some(future)
+        Some(future.is_aborted)
     }
 
-    /// The same for a call that was ended. There are at most `max_async_calls`, and few calls are ended early.
-    fn find(&mut self, Abort { hub, call }: Abort) -> Option<(Ticket, JoinHandle<()>)> {
-        let is_it = |place: &Option<(Ticket, JoinHandle<()>)>| {
-            place.as_ref().is_some_and(|(ticket, _)| ticket.hub == hub && ticket.call == call)
-        };
-        let place = self.places.iter().position(is_it)?;
-        self.free.push(place);
-        self.places[place].take()
+    /// Has the future of a call that was ended dropped, soon. There are at most `max_async_calls`, and few calls are
+    /// ended early.
+    fn abort(&mut self, Abort { hub, call }: Abort) {
+        let future = self.places.iter_mut().flatten().find(|future| future.is_of(hub, call));
+        if let Some(future) = future {
+            future.is_aborted = true;
+            future.task.abort();
+        }
+    }
+}
+
+impl Future {
+    fn is_of(&self, hub: u16, call: CallRef) -> bool {
+        self.ticket.hub == hub && self.ticket.call == call
     }
 }
 
@@ -217,11 +230,7 @@ impl AsyncFeed {
     /// Drops the futures of calls that were ended.
     fn abort(&self) {
         for abort in self.handover.async_place(self.number).take_aborts() {
-            let found = self.futures.borrow_mut().find(abort);
-            if let Some((ticket, future)) = found {
-                future.abort();
-                self.gone(&ticket);
-            }
+            self.futures.borrow_mut().abort(abort);
         }
     }
 
@@ -291,11 +300,12 @@ impl Feed for Rc<AsyncFeed> {
         }
     }
 
-    fn spawn(&self, running: Running, mut future: LocalBoxFuture<'static, Answer>) {
+    fn spawn(&self, running: Running, future: LocalBoxFuture<'static, Answer>) {
         let ticket = running.ticket;
         self.handover.async_place(self.number).beat.end();
         if !self.handover.hubs().stages(ticket.hub).is_wanted(ticket.call) {
-            // It was ended between its begin and here, where an abort does not find it.
+            // It was ended between its begin and here, where an abort does not find it. A panic in the drop is in the log.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
             return self.gone(&ticket);
         }
         let feed = self.clone();
@@ -303,7 +313,10 @@ impl Feed for Rc<AsyncFeed> {
         let (entry, trace) = (running.entry, running.trace.clone());
         let unanswered = Unanswered(Some(OfFuture { feed: feed.clone(), place, ticket, entry, trace }));
         let task = actix_rt::spawn(async move {
+            // In this order: however this ends, the future is dropped before its call is reported to be over, for the
+            // next one with its key begins then.
             let unanswered = unanswered;
+            let mut future = future;
             let call = running.ticket.call_id();
             let outcome = poll_fn(|task| {
                 let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
@@ -332,11 +345,11 @@ impl Feed for Rc<AsyncFeed> {
             }
         });
         // It cannot have run yet: its task is polled later, on this thread.
-        self.futures.borrow_mut().places[place] = Some((ticket, task));
+        self.futures.borrow_mut().places[place] = Some(Future { ticket, task, is_aborted: false });
     }
 }
 
-/// Answers a call whose future ends with its worker.
+/// Reports a call whose future was aborted, and answers one whose future ends with its worker.
 struct Unanswered(Option<OfFuture>);
 
 /// What is left of a call whose future runs.
@@ -359,10 +372,12 @@ impl Unanswered {
 impl Drop for Unanswered {
     fn drop(&mut self) {
         let Some(OfFuture { feed, place, ticket, entry, trace }) = self.0.take() else { return };
-        // One that was ended has been taken out, and is answered.
-        let was_there = feed.futures.borrow_mut().take(place, &ticket).is_some();
-        if !was_there || feed.handover.is_stopping() {
-            return;
+        let was_aborted = feed.futures.borrow_mut().take(place, &ticket);
+        match was_aborted {
+            // It is answered already.
+            Some(true) => return feed.gone(&ticket),
+            Some(false) if !feed.handover.is_stopping() => {}
+            _ => return,
         }
         let incident = incident::next();
         let name = &feed.handover.registry().procedure(entry).name;
