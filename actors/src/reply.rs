@@ -16,6 +16,9 @@ use crate::stats::outcome::Verdict;
 /// From this size on a reply keeps its own buffer; below it, copying is cheaper than another buffer.
 const OWN_BUFFER: usize = 16 * 1024;
 
+/// No more than this is reserved for replies to come: those of one busy client say little of the next ones.
+const MOST_EXPECTED: usize = 64 * 1024;
+
 /// Replies for the clients of one hub, in the order in which they became ready.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
@@ -59,7 +62,7 @@ enum Body {
 pub(crate) struct Run {
     pub(crate) client: ClientKey,
     pub(crate) bytes: Bytes,
-    /// The length of the buffer that these bytes share with others.
+    /// The size of the buffer that these bytes share with others.
     pub(crate) buffer: usize,
     /// How many replies these are.
     pub(crate) replies: usize,
@@ -83,7 +86,7 @@ impl Replies {
 
     /// What there is. What comes next is expected to be about as much.
     pub(crate) fn take(&mut self) -> Self {
-        let expected = (self.shared.len(), self.items.len());
+        let expected = (self.shared.len().min(MOST_EXPECTED), self.items.len());
         std::mem::replace(self, Self { expected, ..Self::default() })
     }
 
@@ -135,6 +138,8 @@ impl Replies {
     /// Hands the replies out, those of one client that follow each other as one run. `take` says of each call, in
     /// order, what it has cost its client, or `None` if nobody waits for its reply.
     pub(crate) fn for_each_run(self, mut take: impl FnMut(&Done) -> Option<u32>, mut deliver: impl FnMut(Run)) {
+        // Not the length: whoever keeps a part of the buffer keeps all that was reserved for it.
+        let capacity = self.shared.capacity();
         let shared = Bytes::from(self.shared);
         let mut run: Option<(Run, std::ops::Range<usize>)> = None;
         let mut deliver = |run: Option<(Run, std::ops::Range<usize>)>| {
@@ -163,7 +168,7 @@ impl Replies {
             deliver(run.take());
             let (bytes, buffer) = match body {
                 Body::Own(bytes) => (Bytes::from(bytes), 0),
-                Body::Shared(_) => (Bytes::new(), shared.len()),
+                Body::Shared(_) => (Bytes::new(), capacity),
                 // Such a call was answered before, so nobody waits for it.
                 Body::None => continue,
             };
