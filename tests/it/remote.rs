@@ -137,35 +137,31 @@ fn an_error_comes_with_its_code_its_details_and_its_limit(way: Way) {
         assert_eq!(own.details().unwrap()["number"], Value::from(7));
         // One call at the gate, one pending, and one more that finds no room.
         let gate = Procedure::new(TEST, 1, proc::GATE);
-        let waiting: Vec<_> = (0..2)
-            .map(|_| {
-                let client = client.clone();
-                tokio::spawn(async move { client.call::<Value>(gate, &Door { door: 1 }).await })
-            })
-            .collect();
-        let refused = loop {
-            tokio::task::yield_now().await;
-            if place.service.gate().entered().is_empty() {
-                continue;
-            }
-            let call = client.request(gate).args(&Door { door: 1 }).deadline(Duration::from_millis(200));
-            match call.send::<Value>().await.unwrap_err() {
-                CallError::Service(error) => break error,
-                // It took the pending place before the second one did.
-                CallError::Deadline(_) => {}
-                other => panic!("{other}"),
-            }
+        let call = || {
+            let client = client.clone();
+            tokio::spawn(async move { client.call::<Value>(gate, &Door { door: 1 }).await })
         };
+        let at_the_gate = call();
+        until(|| !place.service.gate().entered().is_empty()).await;
+        let pending = call();
+        until(|| place.service.running().stats().pending.calls == 1).await;
+        let refused = client.call::<Value>(gate, &Door { door: 1 }).await.unwrap_err();
+        let CallError::Service(refused) = refused else { panic!("{refused}") };
         assert_eq!(refused.code(), &Code::OVERLOADED);
         assert_eq!(refused.limit(), Some(("max_pending_calls", 1)));
         assert!(refused.retryable() && refused.retry_after_ms().is_some());
         place.service.gate().open_all();
-        for call in waiting {
-            // One of the two may have found the place taken.
-            let result = call.await.unwrap();
-            assert!(result.is_ok() || result.is_err_and(|error| error.code() == Some(&Code::OVERLOADED)));
+        for call in [at_the_gate, pending] {
+            call.await.unwrap().unwrap();
         }
     });
+}
+
+/// Lets the connection go on until this has come about; the test's own time limit ends the wait.
+async fn until(mut come_about: impl FnMut() -> bool) {
+    while !come_about() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Calls `test.own_error` and returns the error that the service answered.
