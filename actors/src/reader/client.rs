@@ -103,9 +103,10 @@ pub(crate) struct Client {
     heard_at: Instant,
     /// When a call last came or was answered.
     active_at: Instant,
-    /// Whether the client takes part in keepalive, and the pings since it was heard last.
+    /// Whether the client takes part in keepalive, the pings since it was heard last, and when the last of them was.
     takes_pings: bool,
     pings: u32,
+    pinged_at: Instant,
     /// The deadline of calls that come without one.
     default_deadline: Option<Duration>,
 }
@@ -162,6 +163,7 @@ impl Client {
             active_at: now,
             takes_pings: false,
             pings: 0,
+            pinged_at: now,
             default_deadline: None,
             limits,
         }

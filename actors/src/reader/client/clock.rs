@@ -67,7 +67,10 @@ impl Client {
     /// When the next ping is due, or the last one was not answered for too long.
     fn ping_due(&self) -> Option<Instant> {
         let interval = self.limits.keepalive_interval;
-        (self.takes_pings && !interval.is_zero()).then(|| self.heard_at + interval * (self.pings + 1))
+        // Counted from the last ping, not from when the client was heard: where the process was stopped for long, each
+        // ping still leaves the time for an answer.
+        let since = if self.pings == 0 { self.heard_at } else { self.pinged_at };
+        (self.takes_pings && !interval.is_zero()).then(|| since + interval)
     }
 
     /// When the connection has been idle for too long.
@@ -85,7 +88,7 @@ impl Client {
             return;
         }
         if self.pings < self.limits.keepalive_count {
-            self.pings += 1;
+            (self.pinged_at, self.pings) = (now, self.pings + 1);
             return self.push(Bytes::copy_from_slice(&keepalive::ping()), 0, now);
         }
         self.stats.limit(Key::keepalive_count);

@@ -412,6 +412,25 @@ fn a_silent_client_is_pinged_and_cut_and_any_packet_counts_as_an_answer() {
 }
 
 #[test]
+fn after_a_stall_each_ping_still_leaves_its_client_an_interval_to_answer() {
+    let now = Instant::now();
+    let limits = Limits { keepalive_interval: Duration::from_secs(2), keepalive_count: 2, ..Limits::default() };
+    let mut client = client(limits, now);
+    let mut started = Started::default();
+    let at = |seconds| now + Duration::from_secs(seconds);
+    client.feed(&keepalive::pong(), 0, now, &mut started);
+    // The process was stopped for a minute.
+    for ping in 0..2 {
+        client.expire(at(60 + 2 * ping));
+        assert_eq!(client.output.len(), 28, "a ping, and no more");
+        leave(&mut client, at(60 + 2 * ping));
+        assert_eq!(client.deadline(), Some(at(62 + 2 * ping)));
+    }
+    client.feed(&keepalive::pong(), 0, at(63), &mut started);
+    assert_eq!(client.deadline(), Some(at(65)));
+}
+
+#[test]
 fn no_keepalive_runs_against_a_client_that_is_held() {
     let now = Instant::now();
     let limits = Limits { max_client_requests: 1, max_client_backlog: 1, ..Limits::default() };
