@@ -250,8 +250,15 @@ fn turn_away(fd: &OwnedFd, reason: &Error) {
     // A fresh socket takes this little at once, unless its other end is gone.
     let _ = send(fd, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
-    // Closing a socket with unread input would take the reason from the client. A client of one call has sent it by
-    // now; one that sends more than this is not waited for.
+    // Closing a socket with unread input would take the reason from the client, or the end behind it. A client of one
+    // call has sent it by now, or is about to: at a Unix socket it cannot any more after the second step. One that sends
+    // more than this is not waited for.
+    throw_away_input(fd);
+    let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Read);
+    throw_away_input(fd);
+}
+
+fn throw_away_input(fd: &OwnedFd) {
     let mut scratch = [0; 4096];
     for _ in 0..16 {
         if !recv(fd, &mut scratch[..], RecvFlags::DONTWAIT).is_ok_and(|(bytes, _)| bytes > 0) {
