@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::mpsc as std_mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle};
 
@@ -11,6 +11,8 @@ use crate::server::StartError;
 
 /// How long the threads of handlers that do not return are waited for, when everything else has ended.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// That time is waited for in steps: a process that was stopped meanwhile loses one of them, not all.
+const JOIN_STEPS: u32 = 20;
 
 thread_local! {
     /// Dropped when the thread ends, after everything that ran on its arbiter.
@@ -68,22 +70,24 @@ impl Thread {
         }
     }
 
-    /// Joins the thread if it ends before the deadline; else returns its name.
-    fn join(self, deadline: Instant) -> Option<String> {
+    /// Joins the thread if it ends within so many steps, which are taken from them; else returns its name.
+    fn join(mut self, steps: &mut u32) -> Option<String> {
         self.arbiter.stop();
-        match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Err(std_mpsc::RecvTimeoutError::Disconnected) | Ok(()) => {
-                let _ = self.arbiter.join();
-                None
+        loop {
+            self = self.reap()?;
+            if *steps == 0 {
+                return Some(self.name);
             }
-            Err(std_mpsc::RecvTimeoutError::Timeout) => Some(self.name),
+            if let Err(std_mpsc::RecvTimeoutError::Timeout) = self.ended.recv_timeout(JOIN_TIMEOUT / JOIN_STEPS) {
+                *steps -= 1;
+            }
         }
     }
 }
 
 /// Stops and joins threads. Returns the names of those that did not end.
 pub(crate) fn join(threads: Vec<Thread>) -> Vec<String> {
-    let deadline = Instant::now() + JOIN_TIMEOUT;
+    let mut steps = JOIN_STEPS;
     threads.iter().for_each(Thread::stop);
-    threads.into_iter().filter_map(|thread| thread.join(deadline)).collect()
+    threads.into_iter().filter_map(|thread| thread.join(&mut steps)).collect()
 }
