@@ -8,10 +8,13 @@ mod incoming;
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use postroom_protocol::{Splitter, keepalive};
+use tokio::time::Sleep;
 
 use super::greeting::Greeting;
 use super::heartbeat::{Beat, Heartbeat};
@@ -23,6 +26,10 @@ use crate::settings::Settings;
 /// The read buffer starts small, for clients that say little, and doubles whenever a read fills it.
 const MIN_INPUT: usize = 8 * 1024;
 const MAX_INPUT: usize = 256 * 1024;
+
+/// How long the end of what the peer has said is waited for when it takes nothing any more. It is there, or about to be:
+/// only the runtime may not have seen it yet.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many full reads in a row there are before other tasks get a turn.
 const MAX_READS: usize = 4;
@@ -45,8 +52,8 @@ pub(super) struct Conversation {
     pub(super) ended: Option<CloseReason>,
     /// Whether the output was left to grow in the last turn.
     collected: bool,
-    /// Writing failed; the service may have said why before that.
-    write_error: Option<io::Error>,
+    /// Writing failed; the service may have said why before that, so it is waited for until then.
+    write_error: Option<(io::Error, Pin<Box<Sleep>>)>,
     /// Always empty between turns; it only keeps its memory.
     wakers: Vec<Waker>,
 }
@@ -104,8 +111,9 @@ impl Conversation {
                 }
                 Poll::Pending => {}
             }
-            if let Some(error) = self.write_error.take() {
-                return Poll::Ready(CloseCause::Io(error));
+            if let Some((_, patience)) = &mut self.write_error {
+                ready!(patience.as_mut().poll(context));
+                return Poll::Ready(self.write_failed(io::ErrorKind::BrokenPipe.into()));
             }
             if let Some(heartbeat) = &mut self.heartbeat
                 && let Poll::Ready(beat) = heartbeat.poll(context)
@@ -175,13 +183,23 @@ impl Conversation {
                 }
             }
             match self.stream.poll_write(context, &self.output[self.written..]) {
-                Poll::Ready(Ok(0)) => self.write_error = Some(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(0)) => self.keep(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => self.written += n,
                 // The reason for the close may be there to be read, so that is what comes next.
-                Poll::Ready(Err(error)) => self.write_error = Some(error),
+                Poll::Ready(Err(error)) => self.keep(error),
                 Poll::Pending => return,
             }
         }
+    }
+
+    /// Keeps why writing failed, until what was said before has been read.
+    fn keep(&mut self, error: io::Error) {
+        self.write_error = Some((error, Box::pin(tokio::time::sleep(LAST_WORDS))));
+    }
+
+    /// The connection is over because writing failed, or else for this reason.
+    fn write_failed(&mut self, or: io::Error) -> CloseCause {
+        CloseCause::Io(self.write_error.take().map_or(or, |(error, _)| error))
     }
 
     /// Reads once and deals with it. An error is the end.
@@ -224,7 +242,7 @@ impl Conversation {
                 Err(CloseCause::Protocol(self.greeting.sample()))
             }
             Ok(0) => match self.write_error.take() {
-                Some(error) => Err(CloseCause::Io(error)),
+                Some((error, _)) => Err(CloseCause::Io(error)),
                 None => Err(CloseCause::EndOfInput { mid_packet: self.splitter.is_mid_packet() }),
             },
             Ok(n) => {
@@ -233,7 +251,7 @@ impl Conversation {
                 }
                 Ok(n)
             }
-            Err(error) => Err(CloseCause::Io(self.write_error.take().unwrap_or(error))),
+            Err(error) => Err(self.write_failed(error)),
         }
     }
 

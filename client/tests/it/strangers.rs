@@ -1,9 +1,14 @@
 //! Peers that are no Postroom, or do not want this client.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use postroom_client::{ConnectError, ConnectProblem, Error};
+use postroom_client::{ConnectError, ConnectProblem, Connector, Duplex, Error, LocalService};
 use postroom_protocol::{Header, PacketType, Status};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::support::{Door, Peer};
 
@@ -87,6 +92,52 @@ async fn a_service_that_is_full_says_so() {
     let error = refused(async |mut peer| peer.announce(&overloaded).await).await;
     assert_eq!(error.refusal(), Some(&overloaded));
     assert!(error.to_string().contains("max_clients is 10"), "{error}");
+}
+
+/// A peer that has said this and closed before the client could write; the runtime sees it a moment later.
+struct Slammed(Vec<u8>, bool);
+
+impl AsyncRead for Slammed {
+    fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.1, true) {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        room.put_slice(&std::mem::take(&mut self.0));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Slammed {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Slams(Vec<u8>);
+
+impl LocalService for Slams {
+    fn open(&self) -> io::Result<Box<dyn Duplex>> {
+        Ok(Box::new(Slammed(self.0.clone(), false)))
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_full_and_has_closed_before_the_client_could_write_says_so_too() {
+    let overloaded = Error::overloaded("max_clients", 10u64, None);
+    let mut bytes = Vec::new();
+    postroom_protocol::encode_announcement(&overloaded, &mut bytes);
+    let connector = Connector::new().with_local("full", Arc::new(Slams(bytes)));
+    let error = connector.connect("local:full").await.unwrap_err();
+    assert_eq!(error.refusal(), Some(&overloaded), "{error}");
 }
 
 #[tokio::test]
