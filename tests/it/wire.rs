@@ -1,6 +1,5 @@
 //! What a peer sends, and what it gets: every row of the table of the wire's documentation, over real sockets.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use postroom_protocol::{Header, PacketType, Status, keepalive};
@@ -117,7 +116,7 @@ fn a_body_that_is_skipped_and_still_being_sent_does_not_take_the_announcement_aw
         // The client goes on with its body, not knowing better.
         let _ = client.try_send(&vec![0; 300_000]);
         assert_eq!(client.error(2).code(), "too_large");
-        assert_eq!(client.announcement().code(), "too_large");
+        assert_eq!(client.announcement_while_sending().code(), "too_large");
     }
 }
 
@@ -549,9 +548,8 @@ fn announcements_have_nothing_in_their_header() {
     let service = TestService::start();
     let mut client = service.client();
     client.send(&[0, 0, 0, 1]);
-    let mut raw = [0; 28];
-    let (read, _) = rustix::net::recv(client.as_fd(), &mut raw[..], rustix::net::RecvFlags::WAITALL).unwrap();
-    assert_eq!(read, 28);
+    let raw = client.bytes(28);
+    assert_eq!(raw.len(), 28);
     // Type 1 (reply) and status 1 (error) are all that is set.
     assert_eq!(raw[4..], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
 }

@@ -170,7 +170,9 @@ impl Client {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
-        let sent = rustix::net::sendmsg(self.as_fd(), &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL);
+        let sent = rustix::io::retry_on_intr(|| {
+            rustix::net::sendmsg(self.as_fd(), &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        });
         assert_eq!(sent.unwrap(), bytes.len());
     }
 
@@ -184,10 +186,27 @@ impl Client {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.stream {
-            Stream::Unix(stream) => stream.read(buffer),
-            Stream::Tcp(stream) => stream.read(buffer),
+        loop {
+            let read = match &mut self.stream {
+                Stream::Unix(stream) => stream.read(buffer),
+                Stream::Tcp(stream) => stream.read(buffer),
+            };
+            match read {
+                // The process was stopped and went on: the kernel does not begin a wait with an end again by itself.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
+    }
+
+    /// So many bytes as they come, at most; none at the end of input. Not to be mixed with packets.
+    #[track_caller]
+    pub fn bytes(&mut self, most: usize) -> Vec<u8> {
+        assert!(self.input.is_empty(), "a part of a packet was read");
+        let mut bytes = vec![0; most];
+        let read = self.read(&mut bytes).unwrap_or_else(|error| panic!("no bytes: {error}"));
+        bytes.truncate(read);
+        bytes
     }
 
     /// The next packet; `None` at the end of input.
@@ -254,6 +273,20 @@ impl Client {
         packet.error()
     }
 
+    /// The same for a client that still sends, which the service puts up with for a second only: it may see a reset
+    /// then, behind the announcement.
+    #[track_caller]
+    pub fn announcement_while_sending(&mut self) -> Error {
+        let packet = self.packet();
+        assert_eq!(packet.header, Header::ANNOUNCEMENT, "{packet:?}");
+        match self.try_packet() {
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            other => panic!("expected the end, got {other:?}"),
+        }
+        packet.error()
+    }
+
     /// The end of input, and nothing before it.
     #[track_caller]
     pub fn end(&mut self) {
@@ -286,6 +319,13 @@ impl Client {
     pub fn call_error(&mut self, program: u32, procedure: i32, payload: &[u8]) -> Error {
         self.send(&call(program, procedure, 0x0ca1_1ed0, payload));
         self.error(0x0ca1_1ed0)
+    }
+
+    /// Whether it is let in and answered. A service that gives newcomers a fraction of a second for their first packet
+    /// may have told one before it had its turn.
+    pub fn is_let_in(&mut self) -> bool {
+        let sent = self.try_send(&call(super::ECHO, super::echo::MIRROR, 0x0ca1_1ed0, &encode("there")));
+        sent.is_ok() && matches!(self.try_packet(), Ok(Some(packet)) if packet.header.serial == 0x0ca1_1ed0)
     }
 
     /// One round trip, to see that the connection is usable.

@@ -16,8 +16,9 @@ pub use process::{Usage, own_binary_as_child};
 pub use program::{Shared, TEST, proc};
 pub use service::TestService;
 
-/// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything may take before a test gives up on it: so long that only what hangs does, however slow or busy the
+/// machine is. No test waits that long for something that it expects not to come.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The built-in program `echo`.
 pub const ECHO: u32 = postroom::builtin::echo::NUMBER;
@@ -46,6 +47,37 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The same for what comes with it.
+pub fn eventually_some<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
+    let mut got = None;
+    eventually(what, || {
+        got = get();
+        got.is_some()
+    });
+    got.unwrap()
+}
+
+/// A client that was let in: another one tries where the first packet was not there in time.
+pub fn let_in(connect: impl Fn() -> Client) -> Client {
+    eventually_some("a client has its first packet there in time", || {
+        let mut client = connect();
+        client.is_let_in().then_some(client)
+    })
+}
+
+/// Waits for a stretch of so much time in which a process uses less processor time than this. Other tests and the
+/// machine itself may spoil some stretches; of a process that spins there is none.
+pub fn eventually_rests(usage: Usage, time: Duration, most: Duration) {
+    eventually(&format!("it uses less than {most:?} of processor time in {time:?}"), || {
+        let before = usage.cpu_time();
+        // The time is what is measured.
+        std::thread::sleep(time);
+        let used = usage.cpu_time() - before;
+        println!("{used:?} of processor time in {time:?}");
+        used < most
+    });
 }
 
 /// Small random numbers that are the same in each run (xorshift); a test prints its seed when it fails.
