@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postroom::Config;
-use postroom_protocol::{PacketType, keepalive};
+use postroom_protocol::{PacketType, Status, keepalive};
 
 use crate::support::*;
 
@@ -33,39 +33,70 @@ fn a_client_without_keepalive_is_left_alone() {
     client.is_usable();
 }
 
-#[test]
-fn a_client_that_answers_pings_is_kept() {
-    let service = TestService::with_tcp(quick);
-    for mut client in [service.client(), service.tcp_client()] {
-        hello(&mut client);
-        for _ in 0..8 {
-            is_ping(&client.packet());
-            client.send(&keepalive::pong());
+/// Pings of the service, each answered by `answer`, for longer than the service would wait for one answer; and at the
+/// end a call is answered. So many pings may stay unanswered that a client is not cut because the machine is slow.
+fn is_kept(client: &mut Client, mut answer: impl FnMut(&mut Client, u32)) {
+    for serial in 0..PATIENT + 5 {
+        is_ping(&client.packet());
+        answer(client, serial);
+    }
+    client.send(&call(ECHO, echo::QUICK, u32::MAX, &parcel(1, b"")));
+    reply_behind_pings(client, u32::MAX);
+}
+
+const PATIENT: u32 = 30;
+
+fn patient(config: &mut Config) {
+    config.limits.keepalive_interval = INTERVAL;
+    config.limits.keepalive_count = PATIENT;
+}
+
+/// The reply to a call, before which the service may ping.
+#[track_caller]
+fn reply_behind_pings(client: &mut Client, serial: u32) {
+    loop {
+        let packet = client.packet();
+        if packet.header.packet_type == PacketType::Reply {
+            assert_eq!((packet.header.serial, packet.header.status), (serial, Status::Ok), "{packet:?}");
+            return;
         }
-        client.is_usable();
+        is_ping(&packet);
     }
 }
 
 #[test]
+fn a_client_that_answers_pings_is_kept() {
+    let service = TestService::with_tcp(patient);
+    std::thread::scope(|scope| {
+        for mut client in [service.client(), service.tcp_client()] {
+            scope.spawn(move || {
+                hello(&mut client);
+                is_kept(&mut client, |client, _| client.send(&keepalive::pong()));
+            });
+        }
+    });
+}
+
+#[test]
 fn a_client_that_has_sent_a_ping_is_pinged_and_any_packet_counts_as_an_answer() {
-    let service = TestService::with(quick);
+    let service = TestService::with(patient);
     let mut client = service.client();
     client.send(&keepalive::ping());
     assert_eq!(keepalive::classify(&client.packet().header), Some(keepalive::Keepalive::Pong));
-    for serial in 0..8 {
-        is_ping(&client.packet());
+    is_kept(&mut client, |client, serial| {
         client.send(&call(ECHO, echo::QUICK, serial, &parcel(1, b"")));
-        client.reply(serial);
-    }
+        reply_behind_pings(client, serial);
+    });
 }
 
 #[test]
 fn a_client_that_does_not_answer_is_told_and_closed_and_its_calls_are_cancelled() {
     let service = TestService::with(quick);
     let mut client = service.client();
-    hello(&mut client);
     client.send(&call(TEST, proc::GATE_ASYNC, 5, &map([("door", 1.into())])));
     service.gate().wait_for(1);
+    // From here on it is pinged, and says nothing.
+    hello(&mut client);
     for _ in 0..3 {
         is_ping(&client.packet());
     }
@@ -82,14 +113,15 @@ fn a_client_that_does_not_answer_is_told_and_closed_and_its_calls_are_cancelled(
 
 #[test]
 fn a_client_without_a_call_for_idle_timeout_is_told_and_closed_and_one_whose_call_runs_is_not() {
-    let service = TestService::with(|config| config.limits.idle_timeout = Duration::from_millis(100));
+    // Longer than the machine may stand still between two lines.
+    let service = TestService::with(|config| config.limits.idle_timeout = Duration::from_secs(2));
     let mut busy = service.client();
     busy.send(&call(TEST, proc::GATE, 5, &map([("door", 1.into())])));
     let mut idle = service.client();
     idle.is_usable();
     let error = idle.announcement();
     assert_eq!(error.code(), "idle_timeout");
-    assert_eq!(error.limit(), Some(("idle_timeout", 100)));
+    assert_eq!(error.limit(), Some(("idle_timeout", 2000)));
     service.gate().open_all();
     busy.reply(5);
     assert_eq!(busy.announcement().code(), "idle_timeout");
