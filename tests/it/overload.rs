@@ -1,6 +1,6 @@
 //! Overload, calls that fail again and again, and calls that hold their threads: what the service does about each.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postroom_protocol::{Header, Metadata, PacketType};
 use rmpv::Value;
@@ -19,8 +19,13 @@ fn block(serial: u32, ms: u64, deadline_ms: u32) -> Vec<u8> {
     packet(Header { packet_type: PacketType::CallWithMetadata, ..header(ECHO, 1, echo::BLOCK, serial) }, &payload)
 }
 
-/// Calls of 2 ms, three for each that the one worker can do, each of use for 100 ms: how many are answered in time,
-/// how many shed, and how many told that they are late.
+/// How long the calls of a storm are of use: longer than the machine may stand still.
+const OF_USE: Duration = Duration::from_secs(3);
+/// How many calls there are in a storm, and how long each takes: twice what one worker can do while they are of use.
+const CALLS: u32 = 300;
+const EACH_MS: u64 = 20;
+
+/// A storm of calls for one worker: how many are answered in time, how many shed, and how many told that they are late.
 fn storm(queue_target: Duration) -> (usize, usize, usize) {
     let service = TestService::with(|config| {
         config.limits.min_workers = 1;
@@ -29,24 +34,10 @@ fn storm(queue_target: Duration) -> (usize, usize, usize) {
         config.limits.queue_interval = Duration::from_millis(50);
     });
     let mut client = service.client();
-    // It is measured before the storm.
-    for serial in 0..3 {
-        client.send(&block(serial, 2, 60_000));
-        client.packet();
-    }
-    let mut writer = client.writer();
-    let calls = 1500;
-    let start = Instant::now();
-    let sender = std::thread::spawn(move || {
-        for n in 0..calls {
-            // At fixed times, whatever comes back.
-            let due = start + Duration::from_micros(667) * n;
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            writer.send(&block(n, 2, 100));
-        }
-    });
+    let of_use = OF_USE.as_millis() as u32;
+    client.send(&(0..CALLS).flat_map(|serial| block(serial, EACH_MS, of_use)).collect::<Vec<u8>>());
     let (mut done, mut shed, mut late) = (0, 0, 0);
-    for _ in 0..calls {
+    for _ in 0..CALLS {
         let packet = client.packet();
         match packet.header.status {
             postroom_protocol::Status::Ok => done += 1,
@@ -63,8 +54,10 @@ fn storm(queue_target: Duration) -> (usize, usize, usize) {
             },
         }
     }
-    sender.join().unwrap();
     assert_eq!(stats(&mut client)["limits"]["queue_target"].as_u64().unwrap_or(0), shed as u64);
+    // When it is over, calls are served as ever.
+    client.send(&block(CALLS, 1, 60_000));
+    client.reply(CALLS);
     (done, shed, late)
 }
 
@@ -72,13 +65,15 @@ fn storm(queue_target: Duration) -> (usize, usize, usize) {
 fn with_queue_target_calls_are_shed_and_those_that_are_served_are_served_in_time() {
     let (done, shed, late) = storm(Duration::from_millis(10));
     println!("with a target: {done} done, {shed} shed, {late} late");
-    assert!(shed > 300, "{shed}");
-    // Before the queue is known as standing some are late.
-    assert!(late < 300, "{late}");
+    // The queue is known as standing long before its calls are late.
+    assert!(done > 0 && shed > CALLS as usize / 2, "{done} done, {shed} shed");
+    assert_eq!(late, 0, "{done} done, {shed} shed");
     let (without, none, too_late) = storm(Duration::ZERO);
     println!("without: {without} done, {none} shed, {too_late} late");
     assert_eq!(none, 0);
-    assert!(too_late > 500, "{too_late}");
+    // One worker cannot have done more.
+    let most = OF_USE.as_millis() as usize / EACH_MS as usize + 1;
+    assert!(without <= most && too_late >= CALLS as usize - most, "{without} done, {too_late} late");
 }
 
 #[test]
@@ -130,14 +125,19 @@ fn a_call_beyond_stuck_after_is_named_and_its_workers_place_is_filled_until_it_r
     let mut other = service.client();
     other.send(&call(TEST, proc::COUNT, 1, &[]));
     other.reply(1);
-    let now = stats(&mut other);
+    // The other call may have looked stuck too, where the machine stood still while it ran.
+    let mut now = stats(&mut other);
+    eventually("only the one that is stuck holds its worker", || {
+        now = stats(&mut other);
+        now["workers"]["abandoned"] == 1.into() && now["stuck"].as_array().unwrap().len() == 1
+    });
     let named = &now["stuck"][0];
     assert_eq!(
         (&named["procedure"], &named["serial"], &named["thread"]),
         (&"test.gate".into(), &9.into(), &"worker 0".into())
     );
     assert!(named["age_ms"].as_u64().unwrap() >= 100, "{named}");
-    assert_eq!((&now["workers"]["abandoned"], &now["slow"]["blocking"]), (&1.into(), &1.into()));
+    assert!((1..=2).contains(&now["slow"]["blocking"].as_u64().unwrap()), "{now}");
     service.gate().open_all();
     stuck.reply(9);
     eventually("nothing is stuck, and the one that is too many has left", || {
