@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use postroom::Address;
 use rustix::process::Signal;
@@ -359,13 +358,12 @@ fn it_raises_its_soft_limit_of_descriptors_to_the_hard_one() {
 
 #[test]
 fn a_stop_does_not_wait_for_clients_that_stay() {
-    let mut service = Binary::serve("shutdown_timeout = \"5s\"\n");
+    // If it did, the test would give up on it.
+    let mut service = Binary::serve("shutdown_timeout = \"1h\"\n");
     let clients: Vec<Client> = (0..50).map(|_| service.client()).collect();
     service.client().is_usable();
-    let start = std::time::Instant::now();
     service.signal(Signal::TERM);
     assert_eq!(service.exit_code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     for mut client in clients {
         assert_eq!(client.announcement().code(), "shutting_down");
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postroom_protocol::keepalive;
 
@@ -382,15 +382,16 @@ fn one_client_with_many_calls_does_not_hold_up_an_inline_call_of_another() {
     let mut reader = greedy;
     let receiver = std::thread::spawn(move || (0..50_000).for_each(|_| drop(reader.packet())));
     let mut other = service.client();
-    let mut slowest = Duration::ZERO;
+    let mut answered = 0;
     while !receiver.is_finished() {
-        let start = Instant::now();
         other.call(ECHO, echo::QUICK, &parcel(1, b""));
-        slowest = slowest.max(start.elapsed());
+        answered += 1;
     }
     sender.join().unwrap();
     receiver.join().unwrap();
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // If it had to wait for what the other has sent, it would be one or two.
+    println!("{answered} calls beside 50,000");
+    assert!(answered >= 20, "{answered} calls beside 50,000");
 }
 
 /// A client's sender in a thread of its own, and how many calls it has written.

@@ -108,13 +108,15 @@ fn a_handler_that_cannot_start_is_left_alone_for_a_while_and_the_health_says_so_
         let left = if procedure == proc::BAD_FACTORY { &service.bad_factory } else { &service.bad_start };
         left.store(6, SeqCst);
         let mut last = None;
+        let mut started = Instant::now();
         for _ in 0..5 {
             assert!(service.running().health().is_healthy());
+            // The back-off begins after this, in the end.
+            started = Instant::now();
             let error = client.call_error(TEST, procedure, &[]);
             assert_eq!((error.code().as_str(), error.retryable()), ("internal", false));
             last = error.incident().map(str::to_owned);
         }
-        let started = Instant::now();
         let Health::Degraded(reasons) = service.running().health() else { panic!("it is healthy") };
         assert_eq!(reasons.len(), 1);
         assert!(reasons[0].subject.starts_with("handler ") && reasons[0].subject.contains("Bad"), "{reasons:?}");
