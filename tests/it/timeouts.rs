@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use postroom::{Config, Error};
 use postroom_protocol::keepalive;
+use rustix::process::Signal;
 
 use crate::support::*;
 
@@ -136,6 +137,26 @@ fn the_time_of_a_packet_does_not_run_while_its_client_is_held_by_the_backlog() {
     client.send(&last[10..]);
     service.gate().open_all();
     (0..3).for_each(|serial| drop(client.reply(serial)));
+}
+
+#[test]
+fn what_came_while_the_service_was_stopped_is_read_before_its_time_is_over() {
+    // Longer than the machine may stand still before the service is stopped.
+    let timeout = Duration::from_secs(2);
+    let service = Binary::serve("packet_timeout = \"2s\"\n");
+    let mut client = service.client();
+    client.is_usable();
+    let bytes = call(ECHO, echo::QUICK, 1, &parcel(1, b"in two halves"));
+    let (first, rest) = bytes.split_at(20);
+    client.send(first);
+    // Whoever connects and is answered later, on each arbiter, was read later.
+    (0..8).for_each(|_| service.client().is_usable());
+    service.signal(Signal::STOP);
+    eventually("it has stopped", || service.usage().is_stopped());
+    client.send(rest);
+    std::thread::sleep(timeout * 3 / 2);
+    service.signal(Signal::CONT);
+    client.reply(1);
 }
 
 #[test]

@@ -381,6 +381,11 @@ impl HubCore {
         next
     }
 
+    /// Whether the time of some client may be over.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.deadlines.borrow().next().is_some_and(|time| time <= now)
+    }
+
     fn next_time(&self) -> Option<Instant> {
         let deadlines = [self.deadlines.borrow().next(), self.calls.borrow().next_deadline(), self.rescue_at.get()];
         deadlines.into_iter().flatten().min()

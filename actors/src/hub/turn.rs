@@ -1,6 +1,7 @@
 //! The hub's own future: runs once in a turn of the arbiter's loop when there is something for it, and keeps the one
 //! timer of the arbiter.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as Task, Poll};
@@ -18,11 +19,45 @@ pub(super) struct Turn {
     timer: Pin<Box<Sleep>>,
     /// Until when the timer is set, while it is.
     set: Option<Instant>,
+    readers: Rc<Cell<Readers>>,
+}
+
+/// Whether the readers have read what has come, before clients whose time is over are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readers {
+    Unasked,
+    HaveTheirTurn,
+    HadTheirTurn,
 }
 
 impl Turn {
     pub(super) fn new(core: Rc<HubCore>) -> Self {
-        Self { core, timer: Box::pin(tokio::time::sleep_until(Instant::now().into())), set: None }
+        let timer = Box::pin(tokio::time::sleep_until(Instant::now().into()));
+        Self { core, timer, set: None, readers: Rc::new(Cell::new(Readers::Unasked)) }
+    }
+
+    /// What has come is read before its time is over: it may lie in the socket since the process was stopped, or since
+    /// an inline call began to hold this thread. False until the reactor was asked once more and those whose sockets
+    /// are ready were polled; the turn is woken then.
+    fn readers_had_their_turn(&self, task: &Task<'_>) -> bool {
+        match self.readers.get() {
+            Readers::Unasked => {
+                self.readers.set(Readers::HaveTheirTurn);
+                let (readers, turn) = (self.readers.clone(), task.waker().clone());
+                actix_rt::spawn(async move {
+                    // It comes back behind whoever the reactor wakes.
+                    tokio::task::yield_now().await;
+                    readers.set(Readers::HadTheirTurn);
+                    turn.wake();
+                });
+                false
+            }
+            Readers::HaveTheirTurn => false,
+            Readers::HadTheirTurn => {
+                self.readers.set(Readers::Unasked);
+                true
+            }
+        }
     }
 }
 
@@ -33,6 +68,9 @@ impl ActorFuture<Hub> for Turn {
         let this = self.get_mut();
         this.core.set_turn(task.waker());
         this.core.flush();
+        if this.core.has_expired(Instant::now()) && !this.readers_had_their_turn(task) {
+            return Poll::Pending;
+        }
         while let Some(next) = this.core.tick() {
             // A timer that goes off too early is set again then: cheaper than setting it back and forth.
             if this.set.is_none_or(|set| next < set) {
