@@ -131,9 +131,13 @@ async fn closed_loop(load: &Rc<Load>, clients: &[Client], depth: u32) {
         .map(|client| {
             let (client, load) = (client.clone(), load.clone());
             tokio::task::spawn_local(async move {
-                while load.goes_on() {
+                loop {
                     let due = Instant::now();
                     load.call(&client, due).await;
+                    // One at least, however short the time was: else there would be nothing to tell.
+                    if !load.goes_on() {
+                        break;
+                    }
                 }
             })
         })
