@@ -524,8 +524,8 @@ fn calls_that_were_ended_hold_neither_room_nor_memory() {
     for _ in 200..203 {
         assert_eq!(client.packet().error().code(), "deadline_exceeded");
     }
-    let bytes = service.running().stats().pending.bytes;
-    assert!(bytes < 1000, "{bytes}");
+    // One may have been ended on its way to those that wait.
+    eventually("their memory is free", || service.running().stats().pending.bytes < 1000);
     service.gate().open_all();
     client.reply(0);
     client.reply(2);
