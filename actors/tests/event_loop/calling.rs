@@ -211,8 +211,8 @@ fn polled_masks(fd: i32) -> Vec<u32> {
     masks
 }
 
-/// The benchmark measures this exactly. Here it is enough to tell constant from linear, on a machine that is busy with
-/// other tests.
+/// The benchmark measures this exactly. Here it is enough to tell constant from linear, which would be ten thousand
+/// times as much, on a machine that is busy with other tests.
 #[test]
 fn rule_15_operations_cost_the_same_with_ten_watches_and_with_many() {
     let cost = |n_watches: usize| {
@@ -240,5 +240,5 @@ fn rule_15_operations_cost_the_same_with_ten_watches_and_with_many() {
         rounds.min().unwrap()
     };
     let (few, many) = (cost(10), cost(100_000));
-    assert!(many < few * 5, "20 rounds of operations: {few:?} with 10 watches, {many:?} with 100,000");
+    assert!(many < few * 50, "20 rounds of operations: {few:?} with 10 watches, {many:?} with 100,000");
 }

@@ -1,7 +1,7 @@
 //! Descriptors that were closed under their watch, and such as cannot be polled: rules 9 and 10.
 //!
 //! A number that one test closes, another thread may be given by the kernel. So these tests hold the numbers that they
-//! close, by moving them out of reach first.
+//! close, by moving them out of reach first: each test to numbers of its own.
 
 use std::fs::File;
 use std::io::Write;
@@ -30,8 +30,29 @@ fn n_iterations(driver: &mut Driver, time: Duration) -> usize {
     n
 }
 
+/// More than a loop that sleeps goes round in a second or two; one that spins does it thousands of times.
+const MANY: usize = 50;
+
+/// Whether it was within a second and a half that something was found. The machine may stand still in one try; in all of
+/// them it is the loop that takes long.
+fn is_found_in_time(mut try_once: impl FnMut() -> Duration) {
+    let took: Vec<Duration> = (0..10).map(|_| try_once()).take_while(|took| *took >= IN_TIME).collect();
+    assert!(took.len() < 10, "after {took:?}");
+}
+
+const IN_TIME: Duration = Duration::from_millis(1500);
+
 #[test]
 fn rule_09_a_closed_descriptor_is_found_within_a_second_and_reported_once() {
+    is_found_in_time(|| {
+        let took = is_found_and_reported_once();
+        println!("{took:?}");
+        took
+    });
+}
+
+/// How long it took to find it.
+fn is_found_and_reported_once() -> Duration {
     keep_log();
     let (events, mut driver) = EventLoop::new().unwrap();
     let told = Journal::new();
@@ -49,16 +70,17 @@ fn rule_09_a_closed_descriptor_is_found_within_a_second_and_reported_once() {
     drop(fd);
     let closed = Instant::now();
     iterate_until(&mut driver, || told.len() > 0);
-    assert!(closed.elapsed() < Duration::from_millis(1500), "after {:?}", closed.elapsed());
+    let took = closed.elapsed();
     assert_eq!(told.take(), [(watches[0], Events::ERROR), (watches[1], Events::ERROR)]);
     assert!(take_log().iter().any(|line| line.contains(&format!("descriptor closed under {}", watches[0]))));
 
-    assert!(n_iterations(&mut driver, Duration::from_millis(1200)) < 10, "it spins");
+    assert!(n_iterations(&mut driver, Duration::from_millis(1200)) < MANY, "it spins");
     assert_eq!(told.len(), 0, "reported again");
     assert!(matches!(events.update_handle(watches[0], mask), Err(LoopError::NotOpen(5001))));
     driver.iterate(NOW).unwrap();
     assert_eq!(told.take(), [(watches[0], Events::ERROR)]);
     assert!(events.remove_handle(watches[0]).is_ok() && events.remove_handle(watches[1]).is_ok());
+    took
 }
 
 #[test]
@@ -110,7 +132,7 @@ fn rule_09_a_file_that_stays_open_elsewhere_does_not_make_the_loop_spin() {
     drop(fd);
     (&pipe.writer).write_all(b"x").unwrap();
     events.remove_handle(watch).unwrap();
-    assert!(n_iterations(&mut driver, Duration::from_millis(300)) < 10, "it spins");
+    assert!(n_iterations(&mut driver, Duration::from_millis(300)) < MANY, "it spins");
     assert_eq!(told.len(), 0);
     // Everybody else is polled as before.
     let other = Pipe::new();
@@ -136,6 +158,11 @@ fn rule_09_a_number_that_is_used_again_is_watched_as_what_it_is_now() {
 
 #[test]
 fn rule_09_many_descriptors_are_swept_a_few_at_a_time() {
+    is_found_in_time(one_of_many_is_found);
+}
+
+/// How long it took to find it.
+fn one_of_many_is_found() -> Duration {
     let (events, mut driver) = EventLoop::new().unwrap();
     let told = Journal::new();
     let pipes: Vec<Pipe> = (0..700).map(|_| Pipe::new()).collect();
@@ -148,7 +175,7 @@ fn rule_09_many_descriptors_are_swept_a_few_at_a_time() {
     drop(fd);
     let closed = Instant::now();
     iterate_until(&mut driver, || told.len() > 0);
-    assert!(closed.elapsed() < Duration::from_millis(1500), "after {:?}", closed.elapsed());
+    closed.elapsed()
 }
 
 #[test]
@@ -169,7 +196,7 @@ fn rule_10_what_cannot_be_polled_is_always_ready() {
     // No errors and no hang-ups ever, so who asks for nothing else is never called, and the loop sleeps.
     for mask in [Events::NONE, Events::ERROR] {
         events.update_handle(watch, mask).unwrap();
-        assert!(n_iterations(&mut driver, Duration::from_millis(100)) < 10, "it spins");
+        assert!(n_iterations(&mut driver, Duration::from_millis(100)) < MANY, "it spins");
         assert_eq!(told.len(), 0);
     }
     let null = File::open("/dev/null").unwrap();
@@ -181,10 +208,10 @@ fn rule_10_what_cannot_be_polled_is_always_ready() {
 fn rule_10_a_regular_file_that_is_closed_is_reported_and_spins_no_more() {
     let (events, mut driver) = EventLoop::new().unwrap();
     let told = Journal::new();
-    let fd = out_of_reach(tempfile::tempfile().unwrap(), 5006);
+    let fd = out_of_reach(tempfile::tempfile().unwrap(), 5010);
     let journal = told.clone();
     events
-        .add_handle(5006, Events::READABLE, move |event| {
+        .add_handle(5010, Events::READABLE, move |event| {
             if event.events == Events::ERROR {
                 journal.push(());
             }
@@ -193,7 +220,7 @@ fn rule_10_a_regular_file_that_is_closed_is_reported_and_spins_no_more() {
     driver.iterate(NOW).unwrap();
     drop(fd);
     iterate_until(&mut driver, || told.len() > 0);
-    assert!(n_iterations(&mut driver, Duration::from_millis(100)) < 10, "it spins");
+    assert!(n_iterations(&mut driver, Duration::from_millis(100)) < MANY, "it spins");
     assert_eq!(told.len(), 1);
 }
 

@@ -140,8 +140,9 @@ fn rule_11_a_drop_that_panics_costs_nothing_else() {
 fn rule_12_who_holds_the_loop_is_in_the_log_with_the_time() {
     keep_log();
     let (events, driver) = EventLoop::new().unwrap();
-    let mut driver = driver.report_slow_after(Duration::from_millis(20));
-    let mut stall = Some(Duration::from_millis(30));
+    // Longer than the machine may stand still, which is not to be put down to who is quick.
+    let mut driver = driver.report_slow_after(Duration::from_millis(2000));
+    let mut stall = Some(Duration::from_millis(2010));
     let slow = events
         .add_timeout(Interval::EveryIteration, move |_| stall.take().into_iter().for_each(thread::sleep))
         .unwrap();
@@ -150,7 +151,7 @@ fn rule_12_who_holds_the_loop_is_in_the_log_with_the_time() {
     let log = take_log();
     let begin = format!("WARN {slow} held the event loop for ");
     let held = log.iter().find_map(|line| line.strip_prefix(&begin)?.strip_suffix(" ms")).expect("a line in the log");
-    assert!((30..10_000).contains(&held.parse::<u32>().unwrap()));
+    assert!((2010..100_000).contains(&held.parse::<u32>().unwrap()));
     assert!(!log.iter().any(|line| line.contains(&quick.to_string())), "{log:?}");
 }
 

@@ -138,7 +138,7 @@ fn a_closed_descriptor_is_told_to_an_actor_when_it_can_take_a_message() {
         let told = Journal::new();
         let actor = keeper(&told);
         let pipe = Pipe::full();
-        let fd = rustix::io::fcntl_dupfd_cloexec(&pipe.reader, 5101).unwrap();
+        let fd = rustix::io::fcntl_dupfd_cloexec(&pipe.reader, 5201).unwrap();
         let watch = events.add_handle_recipient(fd.as_raw_fd(), Events::READABLE, actor.clone().recipient()).unwrap();
         turn(&mut driver).await;
         assert_eq!(told.take(), [format!("{watch} READABLE")]);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use postroom_actors::event_loop::{Driver, EventLoop, HandleEvent, TimerEvent};
 
 /// How long a test waits for what must happen.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const NOW: Option<Duration> = Some(Duration::ZERO);
 
 /// A list that callbacks write and tests wait for.
