@@ -14,5 +14,5 @@ pub use line::Line;
 pub use the_loop::the_loop;
 pub use watch::{Seen, Watch};
 
-/// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything may take before a test gives up on it: only what hangs takes so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
