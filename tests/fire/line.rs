@@ -161,6 +161,7 @@ impl Line {
                 true => std::thread::sleep(until - now),
                 false => drop(poll(&mut [PollFd::new(&self.as_fd(), flags)], Some(&left))),
             }
+            self.neglected = self.neglected.max(until.elapsed());
         }
     }
 
