@@ -1,10 +1,12 @@
 //! The examples, each run as its reader would run it. `cargo test` has built them.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use rmpv::Value;
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::support::*;
 
@@ -178,16 +180,19 @@ fn the_embedded_service_is_moved_out_by_changing_its_address() {
 #[test]
 fn the_async_handler_answers_whether_somebody_listens() {
     let service = example("async_handler");
-    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = u64::from(listening.local_addr().unwrap().port());
+    // Bound first, so that nobody else is given the port while nobody listens there.
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let bound = SocketAddrV4::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    let port = u64::from(bound.port());
     let mut client = service.client();
     let mut is_open = || {
         let args = map([("host", "127.0.0.1".into()), ("port", port.into())]);
         client.call(0x7072_6f62, 1, &args)["is_open"].as_bool().unwrap()
     };
-    assert!(is_open());
-    drop(listening);
     assert!(!is_open());
+    rustix::net::listen(&socket, 1).unwrap();
+    assert!(is_open());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use postroom_client::{Client, ConnectError, ConnectProblem, Connector, Duplex, LocalService, Location};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::support::{Door, ECHO, Parcel, Peer};
 
@@ -33,7 +33,9 @@ async fn no_service() {
     // A socket that was left behind, and a port that nobody listens at.
     let stale = dir.path().join("stale");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = bound.local_addr().unwrap();
     for address in [format!("unix:{}", stale.display()), format!("tcp:{free}"), "unix:@postroom-nobody".to_owned()] {
         let error = refused(&address).await;
         assert!(error.is_absent(), "{error}");
