@@ -50,6 +50,7 @@
 //! - [`Service`]: puts a configuration and programs together, and runs them.
 //! - [`Config`]: the configuration; from a TOML file with the feature `cli`.
 //! - [`Program`]: a set of procedures, and the handler actors that serve them.
+//! - [`Codec`], [`xdr`], [`libvirt`]: programs that libvirt's clients call.
 //! - [`client`]: calls services, this one among them.
 //! - [`testing`]: for the tests of programs and handlers.
 //! - [`schema`]: JSON schemas of what JSON has not.
@@ -74,10 +75,11 @@ pub mod cli;
 
 pub use config::Config;
 pub use postroom_actors::{
-    Address, BindError, Call, CallId, Class, Code, Credentials, Error, Handlers, Health, LimitErrors, Limits, Outcome,
-    Peer, Procedure, Program, ProgramErrors, Reason, Report, Schemas, StartError, Stopper, Transport, UnixAccess,
-    Workers, call, event_loop, limits, stats,
+    Address, BindError, Call, CallId, Class, Code, Codec, Credentials, Error, Handlers, Health, LimitErrors, Limits,
+    Outcome, Peer, Procedure, Program, ProgramErrors, Reason, Report, Schemas, StartError, Stopper, Transport,
+    UnixAccess, Workers, call, event_loop, limits, stats,
 };
 pub use postroom_client as client;
+pub use postroom_protocol::{libvirt, xdr};
 pub use running::Running;
 pub use service::{Failure, Result, Service};

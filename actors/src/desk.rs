@@ -243,7 +243,7 @@ impl Desk {
 
     fn refuse(&self, ticket: &Ticket, error: &Error) {
         let mut packet = Vec::new();
-        postroom_protocol::encode_reply_error(&ticket.header(), error, &mut packet);
+        ticket.fail(error, &mut packet);
         self.feed.answer(ticket, Verdict::of(error), &mut packet, None);
     }
 
@@ -310,7 +310,8 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         let run = &self.runs[procedure.run as usize];
         let view = Some(View::new(&self.desk.hubs, &ticket));
         let context = call::Context { peer, serial: ticket.serial, trace: trace.clone(), deadline, view };
-        let request = Request { header: ticket.header(), context, payload: &payload, max_packet: self.desk.max_packet };
+        let (header, form, max_packet) = (ticket.header(), ticket.form, self.desk.max_packet);
+        let request = Request { header, form, context, payload: &payload, max_packet };
         let packet = &mut self.packet;
         let ran = call::within(ticket.call_id(), trace.as_ref(), || {
             catch_unwind(AssertUnwindSafe(|| match run {

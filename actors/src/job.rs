@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use postroom_protocol::{Header, PacketType, Status};
+use postroom_protocol::{Error, Header, PacketType, Status};
 
 use crate::call::CallId;
+use crate::form::Form;
 use crate::hub::Hubs;
 use crate::peer::Peer;
 use crate::pool::Permit;
@@ -37,6 +38,8 @@ pub(crate) struct Ticket {
     pub(crate) version: u32,
     pub(crate) procedure: i32,
     pub(crate) serial: u32,
+    /// How it is answered.
+    pub(crate) form: Form,
     /// The length of the call's packet: held against the client's `max_client_output` while the call runs.
     pub(crate) cost: u32,
     /// When it was received.
@@ -56,6 +59,11 @@ impl Ticket {
             serial: self.serial,
             status: Status::Ok,
         }
+    }
+
+    /// Writes the answer that the call has failed behind what `out` holds; the error is one of the service's own.
+    pub(crate) fn fail(&self, error: &Error, out: &mut Vec<u8>) {
+        self.form.error(&self.header(), error, out);
     }
 
     pub(crate) fn call_id(&self) -> CallId {
@@ -144,8 +152,8 @@ impl Ticket {
         let received = Instant::now();
         let call = CallRef { slot: serial, generation: 0 };
         let (program, version, procedure) = (1, 1, 1);
-        let client_id = 1;
-        Self { hub: 0, client, call, client_id, program, version, procedure, serial, cost, received, begun: received }
+        let (client_id, form, begun) = (1, Form::Packet(crate::program::Codec::MessagePack), received);
+        Self { hub: 0, client, call, client_id, program, version, procedure, serial, form, cost, received, begun }
     }
 }
 
@@ -179,6 +187,6 @@ impl Job {
 impl Drop for Basket {
     fn drop(&mut self) {
         // Its receiver has ended, which happens when the service stops; the clients may still be there.
-        self.hubs.refuse(std::mem::take(&mut self.jobs), &postroom_protocol::Error::shutting_down());
+        self.hubs.refuse(std::mem::take(&mut self.jobs), &Error::shutting_down());
     }
 }

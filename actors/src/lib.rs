@@ -17,7 +17,7 @@
 //! - `watchdog`: names calls that hold their threads for too long.
 //! - `desk`: where handler actors sit on such a thread, and get their calls.
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
-//! - `job`, `reply`: what travels there and back. `stage`: whether a call still waits, runs, or was ended.
+//! - `job`, `reply`: what travels there and back. `form`: how an answer is written. `stage`: whether a call still waits, runs, or was ended.
 //! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry.
 //! - `timer`: points in time on the event loop.
 //! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
@@ -34,6 +34,7 @@ mod worker;
 
 mod desk;
 mod estimate;
+mod form;
 mod incident;
 mod job;
 mod reply;
@@ -59,7 +60,7 @@ pub use listener::bind::{BindError, UnixAccess};
 pub use peer::{Credentials, Peer, Transport};
 pub use postroom_protocol::{Address, Code, Error};
 pub use program::registry::ProgramErrors;
-pub use program::{Class, Handlers, Outcome, Procedure, Program, Schemas};
+pub use program::{Class, Codec, Handlers, Outcome, Procedure, Program, Schemas};
 pub use server::{Parts, Report, Running, StartError, Stopper};
 pub use supervisor::health::{Health, Reason};
 pub use watchdog::StuckCall;

@@ -91,6 +91,9 @@ pub(crate) struct ProgramDescription {
     pub(crate) name: String,
     pub(crate) number: u32,
     pub(crate) version: u32,
+    /// How its payloads are encoded, where the service says so.
+    #[serde(default)]
+    pub(crate) codec: Option<String>,
     #[serde(default)]
     pub(crate) procedures: Vec<ProcedureDescription>,
 }

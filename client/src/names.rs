@@ -28,6 +28,12 @@ impl Names {
             )));
         };
         let program = self.program(program_name)?;
+        if let Some(codec) = program.codec.as_deref().filter(|codec| *codec != "messagepack") {
+            return Err(Error::unsupported(format!(
+                "program {} version {} speaks {codec}, and this client MessagePack",
+                program.name, program.version
+            )));
+        }
         match program.procedures.iter().find(|procedure| procedure.name == procedure_name) {
             Some(procedure) => Ok(Procedure::new(program.number, program.version, procedure.number)),
             None => {
@@ -115,6 +121,7 @@ mod tests {
             name: "echo".to_owned(),
             number: 7,
             version,
+            codec: None,
             procedures: procedures
                 .iter()
                 .zip(1..)
@@ -142,6 +149,19 @@ mod tests {
         assert!(refusal("echo/9.echo").contains("it has: 1, 3, 2"), "{}", refusal("echo/9.echo"));
         assert!(refusal("echo/x.echo").contains("\"x\""));
         assert!(refusal("echo").contains("PROGRAM.PROCEDURE"));
+    }
+
+    #[test]
+    fn a_program_that_speaks_something_else_is_refused() {
+        let mut names = names();
+        names.0[1].codec = Some("messagepack".to_owned());
+        assert!(names.resolve("echo.mirror").is_ok());
+        names.0[1].codec = Some("xdr".to_owned());
+        assert_eq!(
+            names.resolve("echo.mirror").unwrap_err().to_string(),
+            "unsupported: program echo version 3 speaks xdr, and this client MessagePack"
+        );
+        assert!(names.resolve("echo/1.echo").is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! XDR payloads (RFC 4506) from and to Rust values, for programs of libvirt's kind.
-//! The service does not use it yet: no program can choose its codec.
 //!
-//! Handlers and clients of such programs call it; like [`codec`](crate::codec) it owns nothing and decides nothing.
+//! The service reads and writes by it what travels for programs that have chosen it; like [`codec`](crate::codec) it owns
+//! nothing and decides nothing.
 //!
 //! XDR does not describe itself: both sides know the types, and the Rust type is what the bytes are read by.
 //!

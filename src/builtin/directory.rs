@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, Message};
 use postroom_actors::limits::{Limits, TABLE};
 use postroom_actors::stats::{self, Stats};
-use postroom_actors::{Call, Error, Program};
+use postroom_actors::{Call, Codec, Error, Procedure, Program};
 use postroom_protocol::keepalive;
 use schemars::Schema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ struct ProgramDescription {
     name: String,
     number: u32,
     version: u32,
+    /// How its payloads are encoded: `messagepack` or `xdr`.
+    codec: &'static str,
     procedures: Vec<ProcedureDescription>,
     events: Vec<EventDescription>,
 }
@@ -126,6 +128,7 @@ impl Info {
             name: "keepalive".to_owned(),
             number: keepalive::PROGRAM,
             version: keepalive::VERSION,
+            codec: Codec::MessagePack.as_str(),
             procedures: Vec::new(),
             events: vec![
                 EventDescription { number: keepalive::PING, name: "ping" },
@@ -138,19 +141,23 @@ impl Info {
 }
 
 fn describe(program: &Program) -> ProgramDescription {
+    let codec = program.payload_codec();
+    // A JSON schema says nothing of XDR, which has no names and no types on the wire.
+    let schemas = |procedure: &Procedure| procedure.schemas.clone().filter(|_| codec == Codec::MessagePack);
     let procedures = program.procedures().iter().map(|procedure| ProcedureDescription {
         number: procedure.number,
         name: procedure.name.clone(),
         class: procedure.class.as_str(),
         priority: procedure.priority,
         runs_to_end: procedure.runs_to_end,
-        arguments: procedure.schemas.as_ref().map(|schemas| schemas.arguments.clone()),
-        result: procedure.schemas.as_ref().map(|schemas| schemas.result.clone()),
+        arguments: schemas(procedure).map(|schemas| schemas.arguments.clone()),
+        result: schemas(procedure).map(|schemas| schemas.result.clone()),
     });
     ProgramDescription {
         name: program.name().to_owned(),
         number: program.number(),
         version: program.version(),
+        codec: codec.as_str(),
         procedures: procedures.collect(),
         events: Vec::new(),
     }

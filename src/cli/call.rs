@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use postroom_client::CallError;
 
-use super::directory::{Described, Directory};
+use super::directory::{Codec, Described, Directory, Program};
 use super::{Exit, Remote, explain, json};
 
 /// A reply that is no longer is printed on one line.
@@ -63,8 +63,9 @@ async fn ask(
     let name = args.procedure.as_deref().unwrap_or_default();
     let (program, procedure) = directory.find(name)?;
     if args.help {
-        return Ok(describe(&format!("{}.{}", program.name, procedure.name), procedure));
+        return Ok(describe(program, procedure));
     }
+    program.speaks_messagepack()?;
     let arguments = arguments.unwrap_or(serde_json::Value::Null);
     procedure.check(name, &arguments)?;
     let arguments = json::to_msgpack(&arguments).map_err(Exit::usage)?;
@@ -100,8 +101,9 @@ fn read_arguments(given: Option<&str>) -> Result<Option<serde_json::Value>, Exit
     })
 }
 
-fn describe(name: &str, procedure: &Described) -> String {
+fn describe(program: &Program, procedure: &Described) -> String {
     let pretty = |schema: &Option<serde_json::Value>| match schema {
+        None if program.codec == Codec::Xdr => "  (XDR has no schema)".to_owned(),
         None => "  (the program gives no schema)".to_owned(),
         Some(schema) => {
             let text = serde_json::to_string_pretty(schema).unwrap_or_default();
@@ -110,7 +112,9 @@ fn describe(name: &str, procedure: &Described) -> String {
     };
     let priority = if procedure.priority { ", priority" } else { "" };
     format!(
-        "{name}: procedure {}, {}{priority}\n\narguments:\n{}\n\nresult:\n{}",
+        "{}.{}: procedure {}, {}{priority}\n\narguments:\n{}\n\nresult:\n{}",
+        program.name,
+        procedure.name,
         procedure.number,
         procedure.class,
         pretty(&procedure.arguments),

@@ -22,9 +22,23 @@ pub(super) struct Program {
     pub(super) name: String,
     pub(super) number: u32,
     pub(super) version: u32,
+    #[serde(default)]
+    pub(super) codec: Codec,
     pub(super) procedures: Vec<Described>,
     #[serde(default)]
     pub(super) events: Vec<Event>,
+}
+
+/// How the payloads of a program are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Codec {
+    #[default]
+    MessagePack,
+    Xdr,
+    /// One that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -92,6 +106,26 @@ impl Directory {
             let text = format!("program {program_name} has no procedure {procedure_name:?}{hint}");
             Exit::service("unknown_procedure", &text)
         })
+    }
+}
+
+impl Program {
+    /// Whether arguments can be sent that were written as JSON, and a result shown as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The code by which a service refuses what it cannot do, and who calls such a program.
+    pub(super) fn speaks_messagepack(&self) -> Result<(), Exit> {
+        let codec = match self.codec {
+            Codec::MessagePack => return Ok(()),
+            Codec::Xdr => "XDR, which only a client that knows the types can write and read, such as those of libvirt",
+            Codec::Other => "a codec that this version does not know",
+        };
+        let Self { name, version, .. } = self;
+        Err(Exit::service(
+            "unsupported",
+            &format!("program {name} version {version} speaks {codec}; `postroom call` speaks MessagePack"),
+        ))
     }
 }
 

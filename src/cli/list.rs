@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::directory::{Directory, Program};
+use super::directory::{Codec, Directory, Program};
 use super::{Exit, Remote, stats};
 
 #[derive(Debug, Args)]
@@ -38,7 +38,8 @@ fn table(programs: &[Program]) -> String {
     let procedures = programs.iter().flat_map(|program| program.procedures.iter().map(move |one| (program, one)));
     let width = procedures.map(|(program, one)| name(program, &one.name).len()).max().unwrap_or(0);
     for program in programs {
-        lines.push(format!("{} version {} ({:#010x})", program.name, program.version, program.number));
+        let codec = if program.codec == Codec::Xdr { ", XDR" } else { "" };
+        lines.push(format!("{} version {} ({:#010x}){codec}", program.name, program.version, program.number));
         for procedure in &program.procedures {
             let priority = if procedure.priority { ", priority" } else { "" };
             let full = name(program, &procedure.name);

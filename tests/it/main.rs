@@ -9,6 +9,7 @@ mod support;
 
 mod binary;
 mod calls;
+mod codecs;
 mod command_line;
 mod descriptors;
 mod ending;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use postroom_protocol::Header;
 
+use crate::form::Form;
 use crate::hub::Hubs;
 use crate::job::ClientKey;
 use crate::stage::{CallRef, Was};
@@ -48,6 +49,7 @@ struct Record {
     client: ClientKey,
     header: Header,
     entry: u32,
+    form: Form,
     cost: u32,
     received: Instant,
     deadline: Option<Instant>,
@@ -85,6 +87,7 @@ pub(crate) struct Accepted {
     pub(crate) client: ClientKey,
     pub(crate) header: Header,
     pub(crate) entry: u32,
+    pub(crate) form: Form,
     pub(crate) cost: u32,
     pub(crate) received: Instant,
     pub(crate) deadline: Option<Instant>,
@@ -118,6 +121,7 @@ pub(crate) struct Ended {
     pub(crate) place: Place,
     pub(crate) header: Header,
     pub(crate) entry: u32,
+    pub(crate) form: Form,
     pub(crate) cost: u32,
     pub(crate) received: Instant,
     pub(crate) trace: Option<Arc<str>>,
@@ -152,7 +156,7 @@ impl Calls {
 
     /// Takes down a call that has just been accepted, as the newest of its client.
     pub(crate) fn accept(&mut self, call: Accepted, place: Place) -> CallRef {
-        let Accepted { client, header, entry, cost, received, deadline, ties } = call;
+        let Accepted { client, header, entry, form, cost, received, deadline, ties } = call;
         let slot = client.slot as usize;
         if self.clients.len() <= slot {
             self.clients.resize(slot + 1, List { oldest: NONE, newest: NONE });
@@ -164,6 +168,7 @@ impl Calls {
             client,
             header,
             entry,
+            form,
             cost,
             received,
             deadline,
@@ -234,6 +239,7 @@ impl Calls {
             place: record.place,
             header: record.header,
             entry: record.entry,
+            form: record.form,
             cost: record.cost,
             received: record.received,
             trace: record.ties.trace.clone(),
@@ -345,6 +351,7 @@ mod tests {
     use postroom_protocol::{PacketType, Status};
 
     use super::*;
+    use crate::program::Codec;
 
     fn header(serial: u32) -> Header {
         let packet_type = PacketType::Call;
@@ -357,7 +364,8 @@ mod tests {
 
     fn accept(calls: &mut Calls, slot: u32, serial: u32, deadline: Option<Instant>) -> CallRef {
         let (client, header, ties) = (client(slot), header(serial), Ties::default());
-        let call = Accepted { client, header, entry: 7, cost: 28, received: Instant::now(), deadline, ties };
+        let (form, received) = (Form::Packet(Codec::MessagePack), Instant::now());
+        let call = Accepted { client, header, entry: 7, form, cost: 28, received, deadline, ties };
         calls.accept(call, Place::Started)
     }
 

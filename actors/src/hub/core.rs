@@ -31,8 +31,8 @@ use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::pool::handover::{Handover, SHARED_PAYLOAD};
 use crate::pool::tray::OVERDUE;
-use crate::program::Class;
-use crate::reader::client::{Accept, Arguments, Client, Sink, Start};
+use crate::program::{Class, Codec};
+use crate::reader::client::{Accept, Arguments, Client, Found, Sink, Start};
 use crate::reader::deadlines::Deadlines;
 use crate::reader::{Connection, Reader, Socket};
 use crate::reply::{Done, Replies};
@@ -412,13 +412,19 @@ impl HubSink<'_> {
 }
 
 impl Sink for HubSink<'_> {
-    fn find(&self, header: &Header) -> Result<u32, Error> {
-        self.hub.handover.registry().find(header.program, header.version, header.procedure)
+    fn find(&self, header: &Header) -> Result<Found, Error> {
+        let registry = self.hub.handover.registry();
+        let entry = registry.find(header.program, header.version, header.procedure)?;
+        Ok(Found { entry, codec: registry.procedure(entry).codec })
+    }
+
+    fn codec(&self, header: &Header) -> Codec {
+        self.hub.handover.registry().codec(header.program, header.version)
     }
 
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
-        let Accept { header, entry, cost, received, deadline, ref ties } = *call;
-        let accepted = Accepted { client: self.key, header, entry, cost, received, deadline, ties: ties.clone() };
+        let Accept { header, entry, form, cost, received, deadline, ref ties } = *call;
+        let accepted = Accepted { client: self.key, header, entry, form, cost, received, deadline, ties: ties.clone() };
         let call = self.calls().accept(accepted, place);
         self.hub.stats.accepted(entry);
         if let Some(deadline) = deadline
@@ -459,7 +465,7 @@ impl Sink for HubSink<'_> {
 
     fn start(&mut self, start: Start<'_>) {
         let Start { call, accept, arguments } = start;
-        let Accept { header, entry, cost, received, deadline, ties } = accept;
+        let Accept { header, entry, form, cost, received, deadline, ties } = accept;
         let ticket = Ticket {
             hub: self.hub.number,
             client: self.key,
@@ -469,6 +475,7 @@ impl Sink for HubSink<'_> {
             version: header.version,
             procedure: header.procedure,
             serial: header.serial,
+            form,
             cost,
             received,
             begun: received,

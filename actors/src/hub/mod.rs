@@ -151,7 +151,7 @@ impl Hubs {
                 client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
                 "refused: {error}"
             );
-            postroom_protocol::encode_reply_error(&job.ticket.header(), error, &mut packet);
+            job.ticket.fail(error, &mut packet);
             replies[usize::from(job.ticket.hub)].refuse(&job.ticket, verdict, now, &mut packet);
         }
         self.deliver_all(replies);

@@ -1,7 +1,7 @@
 //! From a typed handler to something the pool can run, and back.
 //!
 //! [`run`] and [`run_async`] wrap one `Handler<Call<M>>` into a function that takes the bytes of the arguments and
-//! leaves the bytes of a reply packet: decode, handle, encode. A [`Group`] is a handler actor with all its functions;
+//! leaves the bytes of a reply packet: decode, handle, encode, in the codec of its program ([`Form`]). A [`Group`] is a handler actor with all its functions;
 //! it seats a fresh instance at a desk. Nothing here knows queues, sockets or workers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,12 +12,12 @@ use actix::dev::MessageResponse;
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use postroom_protocol::{Error, Header, Status, codec, packet};
-use serde::Serialize;
+use postroom_protocol::Header;
 use serde::de::DeserializeOwned;
 
 use crate::call::{self, Call};
 use crate::desk::{Desk, Resident, Seat};
+use crate::form::Form;
 use crate::program::Outcome;
 use crate::stats::outcome::Verdict;
 
@@ -25,15 +25,12 @@ use crate::stats::outcome::Verdict;
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) header: Header,
+    pub(crate) form: Form,
     pub(crate) context: call::Context,
     /// Held until the call is answered: should it panic, it is known again by its arguments.
     pub(crate) payload: &'a [u8],
     pub(crate) max_packet: u32,
 }
-
-/// So many characters are left of the message of an error that is too long for a packet: with its code and its header
-/// it fits the smallest `max_packet`.
-const SHORT: usize = 100;
 
 type SyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request<'_>, &mut Vec<u8>) -> Verdict + Send + Sync;
 type AsyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request<'_>) -> AsyncReply + Send + Sync;
@@ -61,13 +58,13 @@ where
     A: Actor<Context = Context<A>> + Handler<Call<M>, Result = <M as Message>::Result>,
 {
     Run::Sync(Box::new(|actor, ctx, request, out| {
-        let Request { header, context, payload, max_packet } = request;
-        match codec::decode::<M>(payload) {
+        let Request { header, form, context, payload, max_packet } = request;
+        match form.decode::<M>(payload) {
             Ok(args) => {
                 let outcome = actor.handle(Call::new(args, context), ctx);
-                encode(&header, outcome.into_result(), max_packet, out)
+                form.answer(&header, outcome.into_result(), max_packet, out)
             }
-            Err(error) => encode_error(&header, &Error::invalid_arguments(error.to_string()), max_packet, out),
+            Err(error) => form.answer_error(&header, &error, max_packet, out),
         }
     }))
 }
@@ -82,68 +79,25 @@ where
     A: Actor<Context = Context<A>> + Handler<Call<M>, Result = ResponseFuture<<M as Message>::Result>>,
 {
     Run::Async(Box::new(|actor, ctx, request| {
-        let Request { header, context, payload, max_packet } = request;
-        match codec::decode::<M>(payload) {
+        let Request { header, form, context, payload, max_packet } = request;
+        match form.decode::<M>(payload) {
             Ok(args) => {
                 let future = actor.handle(Call::new(args, context), ctx);
                 AsyncReply::Later(
                     async move {
                         let outcome = future.await.into_result();
                         let mut out = Vec::new();
-                        (encode(&header, outcome, max_packet, &mut out), out)
+                        (form.answer(&header, outcome, max_packet, &mut out), out)
                     }
                     .boxed_local(),
                 )
             }
             Err(error) => {
                 let mut out = Vec::new();
-                let error = Error::invalid_arguments(error.to_string());
-                AsyncReply::Ready((encode_error(&header, &error, max_packet, &mut out), out))
+                AsyncReply::Ready((form.answer_error(&header, &error, max_packet, &mut out), out))
             }
         }
     }))
-}
-
-/// Encodes the reply to the call with this header behind what `out` holds.
-pub(crate) fn encode<T: Serialize>(
-    header: &Header,
-    outcome: Result<T, Error>,
-    max_packet: u32,
-    out: &mut Vec<u8>,
-) -> Verdict {
-    let value = match outcome {
-        Ok(value) => value,
-        Err(error) => return encode_error(header, &error, max_packet, out),
-    };
-    let start = packet::begin(&header.reply(Status::Ok), out);
-    let encoded = codec::encode(&value, out);
-    let length = out.len() - start;
-    if let Err(error) = encoded {
-        out.truncate(start);
-        let incident = crate::incident::next();
-        log::error!("the result of a handler cannot be encoded: {error}; incident {incident}");
-        encode_error(header, &Error::internal(incident), max_packet, out)
-    } else if length > max_packet as usize {
-        out.truncate(start);
-        let error = Error::too_large(length as u64, "max_packet", u64::from(max_packet));
-        encode_error(header, &error, max_packet, out)
-    } else {
-        packet::finish(start, out);
-        Verdict::OK
-    }
-}
-
-fn encode_error(header: &Header, error: &Error, max_packet: u32, out: &mut Vec<u8>) -> Verdict {
-    let start = out.len();
-    postroom_protocol::encode_reply_error(header, error, out);
-    if out.len() - start > max_packet as usize {
-        // A client that takes no longer packets still learns the code, and the beginning of what is to be said.
-        out.truncate(start);
-        let message: String = error.message().chars().take(SHORT).collect();
-        let short = Error::new(error.code().clone(), format!("{message}… (cut: over max_packet = {max_packet} bytes)"));
-        postroom_protocol::encode_reply_error(header, &short, out);
-    }
-    Verdict::of(error)
 }
 
 /// A handler actor with all its procedures, its type forgotten.

@@ -4,6 +4,7 @@
 //! its procedures, each in one class. What is wrong with a declaration is collected and told when the service starts
 //! ([`ProgramErrors`](crate::ProgramErrors)), all at once.
 
+mod codec;
 pub(crate) mod handler;
 pub(crate) mod registry;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::Call;
+pub use codec::Codec;
 use handler::{Group, Run, TypedGroup};
 
 /// How the calls of a procedure run.
@@ -86,6 +88,7 @@ pub struct Program {
     pub(crate) name: String,
     pub(crate) number: u32,
     pub(crate) version: u32,
+    pub(crate) codec: Codec,
     pub(crate) procedures: Vec<Procedure>,
     pub(crate) groups: Vec<Arc<dyn Group>>,
 }
@@ -96,7 +99,41 @@ impl Program {
     /// `number` tells programs apart on the wire; four letters of the name make a good one (`0x7468_6d62` is `thmb`).
     /// `version` counts from 1.
     pub fn new(name: impl Into<String>, number: u32, version: u32) -> Self {
-        Self { name: name.into(), number, version, procedures: Vec::new(), groups: Vec::new() }
+        let (name, codec, procedures, groups) = (name.into(), Codec::default(), Vec::new(), Vec::new());
+        Self { name, number, version, codec, procedures, groups }
+    }
+
+    /// Has arguments, results and errors of this program travel by this codec; without it, by [`Codec::MessagePack`].
+    ///
+    /// Handlers do not notice: their types are read and written by it. A program that libvirt's clients call takes
+    /// [`Codec::Xdr`]:
+    ///
+    /// ```
+    /// use actix::prelude::*;
+    /// use postroom_actors::{Call, Codec, Error, Program};
+    ///
+    /// #[derive(serde::Deserialize, Message)]
+    /// #[rtype(result = "Result<String, Error>")]
+    /// struct GetHostname;
+    ///
+    /// struct Remote;
+    /// impl Actor for Remote { type Context = Context<Self>; }
+    /// impl Handler<Call<GetHostname>> for Remote {
+    ///     type Result = Result<String, Error>;
+    ///     fn handle(&mut self, _: Call<GetHostname>, _: &mut Self::Context) -> Self::Result { Ok("vm".to_owned()) }
+    /// }
+    ///
+    /// let remote: Program = Program::new("remote", 0x2000_8086, 1)
+    ///     .codec(Codec::Xdr)
+    ///     .handler(|| Remote)
+    ///     .procedure::<GetHostname>(59, "connect_get_hostname")
+    ///     .into();
+    /// assert_eq!(remote.payload_codec(), Codec::Xdr);
+    /// ```
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
     }
 
     /// Adds a handler actor to this program.
@@ -125,6 +162,11 @@ impl Program {
     /// The version.
     pub fn version(&self) -> u32 {
         self.version
+    }
+
+    /// How its payloads are encoded.
+    pub fn payload_codec(&self) -> Codec {
+        self.codec
     }
 
     /// The procedures, in the order in which they were registered.

@@ -8,11 +8,11 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use postroom_protocol::Error;
+use postroom_protocol::{Error, libvirt};
 
 use crate::estimate::Estimate;
 use crate::program::handler::Group;
-use crate::program::{Class, Program};
+use crate::program::{Class, Codec, Program};
 use crate::supervisor::poison::Poison;
 use crate::supervisor::watch::Watch;
 
@@ -21,8 +21,8 @@ use crate::supervisor::watch::Watch;
 pub(crate) struct Registry {
     /// By program, version and procedure: the way of every call.
     index: HashMap<(u32, u32, i32), u32, BuildHasherDefault<Mix>>,
-    /// Names by program and version, and versions by program: for what is not found.
-    names: HashMap<(u32, u32), String>,
+    /// Names and codecs by program and version, and versions by program: for what is not found.
+    names: HashMap<(u32, u32), (String, Codec)>,
     versions: HashMap<u32, Vec<u32>>,
     pub(crate) procedures: Vec<ProcedureEntry>,
     pub(crate) groups: Vec<Arc<dyn Group>>,
@@ -60,6 +60,7 @@ pub(crate) struct ProcedureEntry {
     /// `program.procedure`, for the log.
     pub(crate) name: String,
     pub(crate) version: u32,
+    pub(crate) codec: Codec,
     pub(crate) class: Class,
     pub(crate) priority: bool,
     /// Whether its calls run to their end when their client leaves.
@@ -96,7 +97,7 @@ impl Registry {
         };
         let mut names: HashMap<String, u32> = HashMap::new();
         for program in programs {
-            let Program { name, number, version, procedures, groups } = program;
+            let Program { name, number, version, codec, procedures, groups } = program;
             let title = format!("program {name:?} ({number:#010x}, version {version})");
             if version == 0 {
                 faults.push(format!("{title}: versions count from 1"));
@@ -130,6 +131,7 @@ impl Registry {
                 registry.procedures.push(ProcedureEntry {
                     name: format!("{name}.{}", procedure.name),
                     version,
+                    codec,
                     class: procedure.class,
                     priority: procedure.priority,
                     runs_to_end: procedure.runs_to_end,
@@ -139,7 +141,7 @@ impl Registry {
                 });
             }
             registry.versions.entry(number).or_default().push(version);
-            if registry.names.insert((number, version), name).is_some() {
+            if registry.names.insert((number, version), (name, codec)).is_some() {
                 faults.push(format!("{title}: another program has this number and version"));
             }
         }
@@ -157,7 +159,7 @@ impl Registry {
 
     #[cold]
     fn unknown(&self, program: u32, version: u32, procedure: i32) -> Error {
-        if let Some(name) = self.names.get(&(program, version)) {
+        if let Some((name, _)) = self.names.get(&(program, version)) {
             return Error::unknown_procedure(name, procedure);
         }
         let Some(versions) = self.versions.get(&program) else {
@@ -165,7 +167,19 @@ impl Registry {
         };
         // A number with versions has a name for each of them.
         let name = versions.first().and_then(|&first| self.names.get(&(program, first)));
-        Error::unknown_version(name.map_or("", String::as_str), program, version, versions)
+        Error::unknown_version(name.map_or("", |(name, _)| name), program, version, versions)
+    }
+
+    /// The codec in which a call that is not accepted is refused: that of its program, whether it has this version or
+    /// not. Who calls one of libvirt's programs reads XDR even where there is none; all others read MessagePack.
+    #[cold]
+    pub(crate) fn codec(&self, program: u32, version: u32) -> Codec {
+        let newest = || self.versions.get(&program).and_then(|versions| self.names.get(&(program, *versions.last()?)));
+        match self.names.get(&(program, version)).or_else(newest) {
+            Some((_, codec)) => *codec,
+            None if libvirt::is_own_program(program) => Codec::Xdr,
+            None => Codec::MessagePack,
+        }
     }
 
     /// Whether any blocking procedure has priority, so that priority workers have something to take.
@@ -212,6 +226,15 @@ mod tests {
         let error = registry.find(7, 3, 1).unwrap_err();
         assert_eq!(error.code().as_str(), "unknown_version");
         assert!(error.message().contains("1, 2"), "{error}");
+    }
+
+    #[test]
+    fn what_is_refused_is_refused_in_the_codec_of_its_program() {
+        let (old, new) = (program("a", 7, 1, &[]), program("a", 7, 2, &[]).codec(Codec::Xdr));
+        let registry = Registry::new(vec![old, new, program("b", 8, 1, &[])], 0).unwrap();
+        let codecs = [(7, 1), (7, 2), (7, 3), (8, 1), (9, 1), (0x2000_8086, 1)];
+        let xdr = codecs.map(|(program, version)| registry.codec(program, version) == Codec::Xdr);
+        assert_eq!(xdr, [false, true, true, false, false, true]);
     }
 
     #[test]

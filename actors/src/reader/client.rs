@@ -25,10 +25,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postroom_protocol::{
-    Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Splitter, Status, Step, encode_announcement,
-    encode_reply_error, keepalive, split_metadata,
+    Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Splitter, Status, Step, encode_announcement, keepalive,
+    split_metadata,
 };
 
+use crate::form::Form;
 use crate::hub::calls::{Place, Ties};
 use crate::limits::{Key, Limits};
 use crate::peer::{Peer, Transport};
@@ -45,7 +46,7 @@ mod clock;
 mod ending;
 mod sink;
 
-pub(crate) use sink::{Accept, Arguments, Sink, Start};
+pub(crate) use sink::{Accept, Arguments, Found, Sink, Start};
 
 /// The program `directory` and its procedure `hello`: who calls it takes part in keepalive.
 const HELLO: (u32, i32) = (0x6469_7265, 1);
@@ -217,13 +218,13 @@ impl Client {
                     self.stats.limit(Key::max_packet);
                     let error = Error::too_large(u64::from(too_large.length), "max_packet", u64::from(too_large.limit));
                     if too_large.header.is_call() {
-                        self.reply_error(&too_large.header, &error);
+                        self.reply_error(&too_large.header, &error, sink);
                     }
                     if !too_large.skipped {
                         self.close(Some(error));
                     }
                 }
-                Err(error) => self.malformed(&error),
+                Err(error) => self.malformed(&error, sink),
             }
         }
         self.packet_since = if self.splitter.is_mid_packet() { Some(self.packet_since.unwrap_or(now)) } else { None };
@@ -387,7 +388,7 @@ impl Client {
         match header.packet_type {
             PacketType::Call | PacketType::CallWithMetadata | PacketType::CallWithFds => {
                 if let Err(error) = self.call(header, fds, payload, now, sink) {
-                    self.reply_error(&header, &error);
+                    self.reply_error(&header, &error, sink);
                     if fds > 0 && self.peer.transport() != Transport::Unix {
                         self.close(Some(error));
                     }
@@ -425,7 +426,7 @@ impl Client {
         if fds > 0 && self.peer.transport() != Transport::Unix {
             return Err(Error::protocol("descriptors can come over Unix sockets only"));
         }
-        let entry = sink.find(&header)?;
+        let Found { entry, codec } = sink.find(&header)?;
         if fds > 0 {
             return Err(Error::unsupported("no procedure takes descriptors; they were closed"));
         }
@@ -451,7 +452,8 @@ impl Client {
         self.takes_pings |= (header.program, header.procedure) == HELLO;
         self.active_at = now;
         let deadline = deadline.map(|deadline| now + deadline);
-        let accept = Accept { header, entry, cost, received: now, deadline, ties };
+        let form = Form::Packet(codec);
+        let accept = Accept { header, entry, form, cost, received: now, deadline, ties };
         if self.backlog.is_empty() && !self.is_starved() {
             let call = sink.accept(&accept, Place::Started);
             self.start(Start { call, accept, arguments }, sink);
@@ -486,11 +488,11 @@ impl Client {
         sink.start(start);
     }
 
-    fn malformed(&mut self, error: &SplitError) {
+    fn malformed(&mut self, error: &SplitError, sink: &impl Sink) {
         self.first_packet_due = None;
         let reason = Error::protocol(error.to_string());
         if let Some(header) = error.header().filter(|header| header.is_call()) {
-            self.reply_error(header, &reason);
+            self.reply_error(header, &reason, sink);
         }
         self.close(Some(reason));
     }
@@ -504,11 +506,11 @@ impl Client {
     }
 
     /// Answers a call that was not accepted.
-    fn reply_error(&mut self, header: &Header, error: &Error) {
+    fn reply_error(&mut self, header: &Header, error: &Error, sink: &impl Sink) {
         log::debug!(client = self.peer.client_id(), serial = header.serial; "refused: {error}");
         self.stats.refused(Verdict::of(error));
         let mut packet = Vec::new();
-        encode_reply_error(header, error, &mut packet);
+        Form::Packet(sink.codec(header)).error(header, error, &mut packet);
         self.push_control(packet.into());
     }
 

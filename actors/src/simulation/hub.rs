@@ -24,8 +24,8 @@ use crate::limits::Limits;
 use crate::peer::{Peer, Transport};
 use crate::pool::handover::Handover;
 use crate::pool::tray::OVERDUE;
-use crate::program::Class;
-use crate::reader::client::{Accept, Arguments, Client, Next, Sink, Start, Wants};
+use crate::program::{Class, Codec};
+use crate::reader::client::{Accept, Arguments, Client, Found, Next, Sink, Start, Wants};
 use crate::reader::deadlines::Deadlines;
 use crate::reply::{Done, Replies, Run};
 use crate::stage::CallRef;
@@ -122,14 +122,20 @@ struct HubSink<'a> {
 }
 
 impl Sink for HubSink<'_> {
-    fn find(&self, header: &Header) -> Result<u32, Error> {
-        self.shared.handover.registry().find(header.program, header.version, header.procedure)
+    fn find(&self, header: &Header) -> Result<Found, Error> {
+        let registry = self.shared.handover.registry();
+        let entry = registry.find(header.program, header.version, header.procedure)?;
+        Ok(Found { entry, codec: registry.procedure(entry).codec })
+    }
+
+    fn codec(&self, header: &Header) -> Codec {
+        self.shared.handover.registry().codec(header.program, header.version)
     }
 
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
-        let Accept { header, entry, cost, received, deadline, ref ties } = *call;
+        let Accept { header, entry, form, cost, received, deadline, ref ties } = *call;
         self.shared.ledger.borrow_mut().accepted(self.peer.client_id(), header.serial, deadline);
-        let accepted = Accepted { client: self.key, header, entry, cost, received, deadline, ties: ties.clone() };
+        let accepted = Accepted { client: self.key, header, entry, form, cost, received, deadline, ties: ties.clone() };
         let call = self.core.calls.accept(accepted, place);
         if deadline.is_some_and(|deadline| self.core.sleeps_until.is_none_or(|until| deadline < until)) {
             self.shared.wake(Wake::Turn(self.core.number));
@@ -164,7 +170,7 @@ impl Sink for HubSink<'_> {
 
     fn start(&mut self, start: Start<'_>) {
         let Start { call, accept, arguments } = start;
-        let Accept { header, entry, cost, received, deadline, ties } = accept;
+        let Accept { header, entry, form, cost, received, deadline, ties } = accept;
         let client_id = self.peer.client_id();
         let ticket = Ticket {
             hub: self.core.number as u16,
@@ -175,6 +181,7 @@ impl Sink for HubSink<'_> {
             version: header.version,
             procedure: header.procedure,
             serial: header.serial,
+            form,
             cost,
             received,
             begun: received,

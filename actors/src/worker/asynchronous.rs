@@ -386,7 +386,7 @@ impl Drop for Unanswered {
         });
         let mut packet = Vec::new();
         let error = postroom_protocol::Error::internal(incident);
-        postroom_protocol::encode_reply_error(&ticket.header(), &error, &mut packet);
+        ticket.fail(&error, &mut packet);
         let now = Instant::now();
         feed.outbox.borrow_mut()[usize::from(ticket.hub)].push(&ticket, Verdict::of(&error), now, &mut packet);
         // Whichever is dropped last, the worker or this, sends it.

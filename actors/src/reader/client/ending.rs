@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postroom_protocol::{Error, Splitter, encode_reply_error};
+use postroom_protocol::{Error, Splitter};
 
 use super::{Arguments, Client, Held, Phase, Sink, Start};
 use crate::hub::calls::Place;
@@ -48,7 +48,7 @@ impl Client {
         let error = error.filter(|_| !self.is_gone());
         let packet = error.map(|error| {
             let mut packet = Vec::new();
-            encode_reply_error(&ended.header, error, &mut packet);
+            ended.form.error(&ended.header, error, &mut packet);
             Bytes::from(packet)
         });
         if ended.place == Place::Backlog {

@@ -5,14 +5,18 @@ use std::time::Instant;
 use bytes::Bytes;
 use postroom_protocol::{Error, Header};
 
+use crate::form::Form;
 use crate::hub::calls::{Ended, Place, Ties};
+use crate::program::Codec;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 
 /// Where the accepted calls of one client go, and what is known of them and of procedures.
 pub(crate) trait Sink {
     /// The procedure that a call is for, or what its client is told.
-    fn find(&self, header: &Header) -> Result<u32, Error>;
+    fn find(&self, header: &Header) -> Result<Found, Error>;
+    /// The codec in which a call that is not accepted is refused.
+    fn codec(&self, header: &Header) -> Codec;
     /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog.
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef;
     /// A call has moved on.
@@ -27,11 +31,20 @@ pub(crate) trait Sink {
     fn end(&mut self, call: CallRef, verdict: Verdict, now: Instant) -> Option<Ended>;
 }
 
+/// The procedure that a call is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// An index into the registry.
+    pub(crate) entry: u32,
+    pub(crate) codec: Codec,
+}
+
 /// What is known of a call when it is accepted.
 #[derive(Debug)]
 pub(crate) struct Accept {
     pub(crate) header: Header,
     pub(crate) entry: u32,
+    pub(crate) form: Form,
     /// The length of its packet.
     pub(crate) cost: u32,
     pub(crate) received: Instant,

@@ -7,6 +7,7 @@ use super::*;
 use crate::hub::Hubs;
 use crate::hub::calls::{Accepted, Calls, Ended};
 use crate::job::ClientKey;
+use crate::program::Codec;
 use crate::stats::outcome::Verdict;
 
 /// What a client started, by serial, and how much each call costs. Procedure 2 runs to its end.
@@ -44,18 +45,22 @@ impl Started {
 }
 
 impl Sink for Started {
-    fn find(&self, header: &Header) -> Result<u32, Error> {
+    fn find(&self, header: &Header) -> Result<Found, Error> {
         if header.program == 1 {
-            Ok(header.procedure as u32)
+            Ok(Found { entry: header.procedure as u32, codec: Codec::MessagePack })
         } else {
             Err(Error::unknown_program(header.program, header.version))
         }
     }
 
+    fn codec(&self, _: &Header) -> Codec {
+        Codec::MessagePack
+    }
+
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
-        let Accept { header, entry, cost, received, deadline, ref ties } = *call;
+        let Accept { header, entry, form, cost, received, deadline, ref ties } = *call;
         let ties = ties.clone();
-        self.2.accept(Accepted { client: KEY, header, entry, cost, received, deadline, ties }, place)
+        self.2.accept(Accepted { client: KEY, header, entry, form, cost, received, deadline, ties }, place)
     }
 
     fn moved(&mut self, call: CallRef, place: Place) {
