@@ -1,9 +1,9 @@
 //! In which form the answer to a call goes out; it travels with the call.
 //!
-//! Whoever answers a call, with the result of its handler or an error of the service, writes the answer here, a whole
-//! packet. Where answers go from there is not this module's affair.
+//! Whoever answers a call, with the result of its handler or an error of the service, writes the answer here: a whole
+//! packet, a whole message of MessagePack-RPC, or nothing. Where answers go from there is not this module's affair.
 
-use postroom_protocol::{Error, Header, Status, codec, libvirt, packet, xdr};
+use postroom_protocol::{Error, Header, Status, codec, libvirt, packet, rpc, xdr};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,6 +19,10 @@ const SHORT: usize = 100;
 pub(crate) enum Form {
     /// As a packet, with a payload in the codec of the program.
     Packet(Codec),
+    /// As a response of MessagePack-RPC, to the request whose id is the serial of the call.
+    Response,
+    /// Not at all: the call came as a notification. How it ended is counted.
+    Nothing,
 }
 
 impl Form {
@@ -29,7 +33,7 @@ impl Form {
     /// What the client is told of arguments that do not decode.
     pub(crate) fn decode<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, Error> {
         match self {
-            Self::Packet(Codec::MessagePack) => {
+            Self::Packet(Codec::MessagePack) | Self::Response | Self::Nothing => {
                 codec::decode(payload).map_err(|error| Error::invalid_arguments(error.to_string()))
             }
             Self::Packet(Codec::Xdr) => {
@@ -50,11 +54,14 @@ impl Form {
             Ok(value) => value,
             Err(error) => return self.answer_error(header, &error, max_packet, out),
         };
-        let Self::Packet(codec) = self;
-        let start = packet::begin(&header.reply(Status::Ok), out);
-        let encoded = match codec {
-            Codec::MessagePack => codec::encode(&value, out).map_err(|error| error.to_string()),
-            Codec::Xdr => xdr::encode(&value, out).map_err(|error| error.to_string()),
+        let start = match self {
+            Self::Packet(_) => packet::begin(&header.reply(Status::Ok), out),
+            Self::Response => rpc::encode::begin_response(header.serial, out),
+            Self::Nothing => return Verdict::OK,
+        };
+        let encoded = match self {
+            Self::Packet(Codec::Xdr) => xdr::encode(&value, out).map_err(|error| error.to_string()),
+            _ => codec::encode(&value, out).map_err(|error| error.to_string()),
         };
         let length = out.len() - start;
         if let Err(error) = encoded {
@@ -67,7 +74,10 @@ impl Form {
             let error = Error::too_large(length as u64, "max_packet", u64::from(max_packet));
             self.answer_error(header, &error, max_packet, out)
         } else {
-            packet::finish(start, out);
+            match self {
+                Self::Packet(_) => packet::finish(start, out),
+                Self::Response | Self::Nothing => rpc::encode::finish_response(start, out),
+            }
             Verdict::OK
         }
     }
@@ -97,6 +107,8 @@ impl Form {
         match self {
             Self::Packet(Codec::MessagePack) => postroom_protocol::encode_reply_error(header, error, out),
             Self::Packet(Codec::Xdr) => libvirt::encode_reply_error(header, error, out),
+            Self::Response => rpc::encode::error(header.serial, error, out),
+            Self::Nothing => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! MessagePack-RPC, the second format on the same sockets.
 //!
 //! A client that has a MessagePack library needs nothing else: every message is one MessagePack array.
-//! This is the format alone; the service does not speak it yet.
+//! This is the format alone; the service's readers decide what becomes of messages.
 //!
 //! | message | array |
 //! |---|---|
@@ -46,7 +46,7 @@ mod walk;
 
 use crate::codec::MAX_DEPTH;
 
-pub use format::{Format, UnknownFormat};
+pub use format::Format;
 pub use head::{Head, MessageType};
 pub use message::{Message, MessageError, MessageErrorKind};
 pub use method::{Method, MethodError};

@@ -101,7 +101,7 @@ struct EventDescription {
     name: &'static str,
 }
 
-const FEATURES: &[&str] = &["cancel", "deadline", "keepalive", "key", "metadata", "stats", "trace"];
+const FEATURES: &[&str] = &["cancel", "deadline", "keepalive", "key", "messagepack-rpc", "metadata", "stats", "trace"];
 
 impl Info {
     /// What there is to tell about a service with these programs, and with the directory and keepalive.

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use postroom::Address;
 use postroom_protocol::{Header, Metadata, PacketType, Status, keepalive, metadata};
 
+mod speech;
+
 use crate::chance::Chance;
 use crate::ledger::{Ledger, Weather};
 use crate::lies;
 use crate::line::{End, Line};
 use crate::menu::{Dish, Expects, Menu};
+use crate::messages;
 use crate::support::packet;
 use crate::tally::Tally;
 
@@ -44,6 +47,8 @@ pub struct Guest<'a> {
     is_within_packet: bool,
     /// Whether it takes so long to send a packet that it may be told `packet_timeout`.
     dawdles: bool,
+    /// Whether it speaks MessagePack-RPC.
+    speaks_messages: bool,
 }
 
 /// Whether a guest was let in.
@@ -79,11 +84,14 @@ pub fn visit(address: &Address, seed: u64, number: u64, menu: Menu, weather: &We
         provoked: None,
         is_within_packet: false,
         dawdles,
+        speaks_messages: false,
     };
     guest.ledger.tally.clients += 1;
-    if guest.chance.one_in(40) {
-        guest.changes_formats("MessagePack-RPC from the first byte on");
-        guest.settles();
+    if guest.chance.one_in(4) {
+        guest.speaks_messages = true;
+        guest.ledger.tally.fault("MessagePack-RPC from the first byte on");
+        guest.stays_in_messages();
+        guest.leaves_in_messages();
     } else {
         guest.stays();
         guest.leaves();
@@ -243,6 +251,15 @@ impl Guest<'_> {
 
     /// Sends a call, with metadata at times.
     fn call(&mut self, dish: Dish) {
+        let is_hello = dish.procedure == 1 && dish.program == crate::support::DIRECTORY;
+        if self.speaks_messages {
+            let header = self.header(&dish);
+            self.line.send(messages::request(header.serial, &dish));
+            if is_hello {
+                self.ledger.has_deadline();
+            }
+            return self.owes(header, dish, false);
+        }
         let key = dish.key;
         let mut about = Metadata { key: key.map(|key| key.to_be_bytes().to_vec()), ..Metadata::default() };
         if self.chance.one_in(6) {
@@ -260,7 +277,6 @@ impl Guest<'_> {
         }
         payload.extend_from_slice(&dish.arguments);
         self.line.send(packet(header, &payload));
-        let is_hello = dish.procedure == 1 && dish.program == crate::support::DIRECTORY;
         if is_hello {
             self.ledger.has_deadline();
         }
@@ -270,7 +286,11 @@ impl Guest<'_> {
     fn calls(&mut self) {
         self.place += 1;
         let id = self.id();
-        let dish = self.menu.any(&mut self.chance, id, self.place);
+        let mut dish = self.menu.any(&mut self.chance, id, self.place);
+        if self.speaks_messages && dish.key.is_some() {
+            // Messages have no metadata, and so no keys.
+            dish = self.menu.quick(&mut self.chance, id);
+        }
         self.call(dish);
     }
 
@@ -470,7 +490,13 @@ impl Guest<'_> {
     /// where a reply is lost.
     fn pump(&mut self, wait: Duration) -> bool {
         let mut has_settled = false;
-        for packet in self.line.pump(wait) {
+        for mut packet in self.line.pump(wait) {
+            if packet.header.procedure == messages::RESPONSE.procedure {
+                // Who gets a response knows what was called by its id.
+                let called = self.ledger.header(packet.header.serial);
+                let called = called.unwrap_or_else(|| panic!("a response to no request, or a second one: {packet:?}"));
+                packet.header = called.reply(packet.header.status);
+            }
             has_settled |= self.ledger.packet(&packet, self.weather);
         }
         for _ in 0..std::mem::take(&mut self.ledger.pings) {

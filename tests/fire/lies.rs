@@ -18,7 +18,7 @@ pub fn ending(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Requests and notifications of MessagePack-RPC, the last of which may be cut short.
+/// Requests and notifications of MessagePack-RPC, the last of which may be cut short, for where packets are expected.
 ///
 /// Their first byte makes a length of more than two gigabytes.
 pub fn message_pack_rpc(chance: &mut Chance) -> Vec<u8> {

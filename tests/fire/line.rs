@@ -15,6 +15,7 @@ use postroom_protocol::{HEADER_LEN, Header};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use crate::messages;
 use crate::support::Packet;
 
 #[derive(Debug)]
@@ -245,12 +246,22 @@ impl Line {
 
     fn split(&mut self, packets: &mut Vec<Packet>) {
         let mut at = 0;
-        while let Some(head) = self.input[at..].first_chunk::<HEADER_LEN>() {
-            let (length, header) = Header::decode(head);
-            assert!(length as usize >= HEADER_LEN, "the service sent a length of {length}");
-            let Some(whole) = self.input[at..].get(..length as usize) else { break };
-            packets.push(Packet { header, payload: whole[HEADER_LEN..].to_vec() });
-            at += length as usize;
+        loop {
+            let rest = &self.input[at..];
+            // No packet of the service is as long as these would have it; and one who speaks in messages, and was turned
+            // away before anything was read of it, is told so in a packet.
+            let (packet, length) = if let Some(0x93 | 0x94) = rest.first() {
+                let Some(whole) = messages::read(rest) else { break };
+                whole
+            } else {
+                let Some(head) = rest.first_chunk::<HEADER_LEN>() else { break };
+                let (length, header) = Header::decode(head);
+                assert!(length as usize >= HEADER_LEN, "the service sent a length of {length}");
+                let Some(whole) = rest.get(..length as usize) else { break };
+                (Packet { header, payload: whole[HEADER_LEN..].to_vec() }, length as usize)
+            };
+            packets.push(packet);
+            at += length;
         }
         self.input.drain(..at);
         if self.input.is_empty() {

@@ -31,6 +31,7 @@ mod lies;
 mod line;
 mod memory;
 mod menu;
+mod messages;
 mod meter;
 mod process;
 mod program;

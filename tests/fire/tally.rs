@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// What guests do, whatever the service is, and how it ends for some of them.
-const OF_GUESTS: [&str; 37] = [
+const OF_GUESTS: [&str; 47] = [
     "[closed: packet_timeout]",
     "[closed: protocol]",
     "[closed: too_large]",
@@ -20,27 +20,37 @@ const OF_GUESTS: [&str; 37] = [
     "deadline_exceeded",
     "flood",
     "half-close",
+    "half-close within a message",
     "half-close within a packet",
     "left replies unread for long",
     "length far over the limit",
     "length that is slightly wrong",
     "length under 28",
+    "message far over the limit",
+    "message over the limit",
+    "message that breaks off with what is no MessagePack",
+    "message that does not end",
+    "message whose type means nothing",
     "MessagePack-RPC behind packets",
     "MessagePack-RPC from the first byte on",
+    "notification",
     "ok",
     "overloaded",
     "packet over the limit",
     "packet that does not end",
     "packet that means nothing",
+    "packets behind MessagePack-RPC",
     "panic in a blocking handler",
     "poisoned",
     "queue of slow calls",
+    "response to nothing",
     "stopped reading",
     "too many descriptors",
     "unknown procedure",
     "unknown program",
     "unknown version",
     "vanished",
+    "vanished within a message",
     "vanished within a packet",
 ];
 

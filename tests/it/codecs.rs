@@ -155,7 +155,8 @@ impl Handler<Call<Unencodable>> for Remote {
     }
 }
 
-fn remote(gate: &Gate) -> Program {
+/// libvirt's program, as far as virsh needs it, and some procedures of the tests' own.
+pub fn remote(gate: &Gate) -> Program {
     let gate = gate.clone();
     Program::new("remote", REMOTE, 1)
         .codec(Codec::Xdr)

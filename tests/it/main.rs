@@ -22,6 +22,7 @@ mod idle;
 mod keepalive;
 mod limits;
 mod listening;
+mod message_pack_rpc;
 mod overload;
 mod panics;
 mod pool;

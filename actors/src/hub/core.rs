@@ -31,8 +31,9 @@ use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::pool::handover::{Handover, SHARED_PAYLOAD};
 use crate::pool::tray::OVERDUE;
+use crate::program::registry::ProcedureEntry;
 use crate::program::{Class, Codec};
-use crate::reader::client::{Accept, Arguments, Client, Found, Sink, Start};
+use crate::reader::client::{Accept, Arguments, Client, Found, Named, Sink, Start};
 use crate::reader::deadlines::Deadlines;
 use crate::reader::{Connection, Reader, Socket};
 use crate::reply::{Done, Replies};
@@ -416,6 +417,13 @@ impl Sink for HubSink<'_> {
         let registry = self.hub.handover.registry();
         let entry = registry.find(header.program, header.version, header.procedure)?;
         Ok(Found { entry, codec: registry.procedure(entry).codec })
+    }
+
+    fn find_method(&self, method: &str) -> Result<Named, Error> {
+        let registry = self.hub.handover.registry();
+        let entry = registry.find_method(method)?;
+        let &ProcedureEntry { program, version, number: procedure, codec, .. } = registry.procedure(entry);
+        Ok(Named { found: Found { entry, codec }, program, version, procedure })
     }
 
     fn codec(&self, header: &Header) -> Codec {

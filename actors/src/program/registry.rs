@@ -8,7 +8,8 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use postroom_protocol::{Error, libvirt};
+use postroom_protocol::rpc::Method;
+use postroom_protocol::{Code, Error, libvirt};
 
 use crate::estimate::Estimate;
 use crate::program::handler::Group;
@@ -21,6 +22,8 @@ use crate::supervisor::watch::Watch;
 pub(crate) struct Registry {
     /// By program, version and procedure: the way of every call.
     index: HashMap<(u32, u32, i32), u32, BuildHasherDefault<Mix>>,
+    /// By `program.procedure`, of the highest version, and by `program/version.procedure`: the way of every call by name.
+    methods: HashMap<String, u32>,
     /// Names and codecs by program and version, and versions by program: for what is not found.
     names: HashMap<(u32, u32), (String, Codec)>,
     versions: HashMap<u32, Vec<u32>>,
@@ -59,7 +62,11 @@ impl Hasher for Mix {
 pub(crate) struct ProcedureEntry {
     /// `program.procedure`, for the log.
     pub(crate) name: String,
+    /// The number of its program.
+    pub(crate) program: u32,
     pub(crate) version: u32,
+    /// Its own number.
+    pub(crate) number: i32,
     pub(crate) codec: Codec,
     pub(crate) class: Class,
     pub(crate) priority: bool,
@@ -88,6 +95,7 @@ impl Registry {
         let mut faults = Vec::new();
         let mut registry = Self {
             index: HashMap::default(),
+            methods: HashMap::new(),
             names: HashMap::new(),
             versions: HashMap::new(),
             procedures: Vec::new(),
@@ -128,9 +136,13 @@ impl Registry {
                 if registry.index.insert((number, version, procedure.number), id).is_some() && is_new {
                     faults.push(format!("{title}: the program has another procedure with this number"));
                 }
+                let full_name = format!("{name}.{}", procedure.name);
+                registry.methods.insert(format!("{name}/{version}.{}", procedure.name), id);
                 registry.procedures.push(ProcedureEntry {
-                    name: format!("{name}.{}", procedure.name),
+                    name: full_name,
+                    program: number,
                     version,
+                    number: procedure.number,
                     codec,
                     class: procedure.class,
                     priority: procedure.priority,
@@ -146,6 +158,11 @@ impl Registry {
             }
         }
         registry.versions.values_mut().for_each(|versions| versions.sort_unstable());
+        for (id, entry) in registry.procedures.iter().enumerate() {
+            if registry.versions[&entry.program].last() == Some(&entry.version) {
+                registry.methods.insert(entry.name.clone(), id as u32);
+            }
+        }
         if faults.is_empty() { Ok(registry) } else { Err(ProgramErrors(faults)) }
     }
 
@@ -168,6 +185,31 @@ impl Registry {
         // A number with versions has a name for each of them.
         let name = versions.first().and_then(|&first| self.names.get(&(program, first)));
         Error::unknown_version(name.map_or("", |(name, _)| name), program, version, versions)
+    }
+
+    /// The index of the procedure that a message calls by this name, or what the client is told.
+    pub(crate) fn find_method(&self, method: &str) -> Result<u32, Error> {
+        match self.methods.get(method) {
+            Some(entry) => Ok(*entry),
+            None => Err(self.unknown_method(method)),
+        }
+    }
+
+    #[cold]
+    fn unknown_method(&self, method: &str) -> Error {
+        let Method { program, version, procedure } = match Method::parse(method) {
+            Ok(method) => method,
+            Err(error) => return Error::new(Code::UNKNOWN_PROCEDURE, error.to_string()),
+        };
+        let Some((number, _)) = self.names.iter().find(|(_, (name, _))| name == program).map(|(key, _)| *key) else {
+            return Error::unknown_program_name(program);
+        };
+        // A program with a name has a version.
+        let versions = &self.versions[&number];
+        match version.or(versions.last().copied()) {
+            Some(version) if versions.contains(&version) => Error::unknown_procedure_name(program, version, procedure),
+            version => Error::unknown_version(program, number, version.unwrap_or(0), versions),
+        }
     }
 
     /// The codec in which a call that is not accepted is refused: that of its program, whether it has this version or
@@ -226,6 +268,26 @@ mod tests {
         let error = registry.find(7, 3, 1).unwrap_err();
         assert_eq!(error.code().as_str(), "unknown_version");
         assert!(error.message().contains("1, 2"), "{error}");
+    }
+
+    #[test]
+    fn a_name_means_the_highest_version_unless_it_names_one() {
+        let programs = vec![program("a", 7, 2, &[(1, "x")]), program("a", 7, 1, &[(1, "x"), (2, "y")])];
+        let registry = Registry::new(programs, 0).unwrap();
+        let found = |method: &str| registry.find_method(method).map(|entry| registry.procedure(entry).version);
+        assert_eq!([found("a.x"), found("a/2.x"), found("a/1.x"), found("a/1.y")], [Ok(2), Ok(2), Ok(1), Ok(1)]);
+        for (method, told) in [
+            ("a.y", "unknown_procedure: program a version 2 has no procedure \"y\""),
+            ("b.x", "unknown_program: there is no program \"b\""),
+            ("a/3.x", "unknown_version: program a (0x00000007) has no version 3; it has: 1, 2"),
+            ("a", "unknown_procedure: method \"a\" is neither"),
+            ("a/0.x", "unknown_procedure: method \"a/0.x\" names a version"),
+        ] {
+            let error = found(method).unwrap_err().to_string();
+            assert!(error.starts_with(told), "{error}");
+        }
+        let long = found(&format!("{}.x", "ü".repeat(1_000_000))).unwrap_err();
+        assert!(long.message().len() < 200, "{long}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The state of one client: plain code, without sockets, clock or actors.
 //!
-//! Bytes come in, calls go out to a [`Sink`], replies come back, packets go to the [`Output`]. It decides what starts,
+//! Bytes come in, packets or messages of MessagePack-RPC as the first byte says; calls go out to a [`Sink`], replies
+//! come back and go to the [`Output`]. It decides what starts,
 //! what waits in the backlog, when the service stops reading, and when and how the connection ends:
 //!
 //! ```text
@@ -24,9 +25,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use postroom_protocol::rpc::Format;
 use postroom_protocol::{
-    Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Splitter, Status, Step, encode_announcement, keepalive,
-    split_metadata,
+    Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Status, Step, keepalive, split_metadata,
 };
 
 use crate::form::Form;
@@ -44,9 +45,12 @@ const LINGER: Duration = Duration::from_secs(1);
 
 mod clock;
 mod ending;
+mod incoming;
+mod messages;
 mod sink;
 
-pub(crate) use sink::{Accept, Arguments, Found, Sink, Start};
+use incoming::Incoming;
+pub(crate) use sink::{Accept, Arguments, Found, Named, Sink, Start};
 
 /// The program `directory` and its procedure `hello`: who calls it takes part in keepalive.
 const HELLO: (u32, i32) = (0x6469_7265, 1);
@@ -79,7 +83,9 @@ pub(crate) struct Client {
     peer: Peer,
     limits: Rc<Limits>,
     stats: Arc<Block>,
-    splitter: Splitter,
+    /// Packets until its first byte says otherwise.
+    format: Format,
+    incoming: Incoming,
     phase: Phase,
     /// Calls that started and whose reply has not left.
     in_progress: usize,
@@ -140,14 +146,11 @@ struct Held {
 
 impl Client {
     pub(crate) fn new(peer: Peer, limits: Rc<Limits>, stats: Arc<Block>, now: Instant) -> Self {
-        let splitter = match peer.transport() {
-            Transport::Unix => Splitter::new(limits.max_packet),
-            Transport::Tcp | Transport::Local => Splitter::new(limits.max_packet).without_fds(),
-        };
         Self {
             peer,
             stats,
-            splitter,
+            format: Format::Packets,
+            incoming: Incoming::Nothing,
             phase: Phase::Open,
             in_progress: 0,
             running_bytes: 0,
@@ -186,12 +189,12 @@ impl Client {
 
     /// Room to read straight into a big packet; what was read is told by [`Self::filled`].
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
-        self.splitter.room()
+        self.incoming.room()
     }
 
     /// So many bytes were read into [`Self::room`], with so many descriptors at their end.
     pub(crate) fn filled(&mut self, bytes: usize, fds: usize, now: Instant, sink: &mut impl Sink) {
-        self.splitter.filled(bytes);
+        self.incoming.filled(bytes);
         self.feed(&[], fds, now, sink);
     }
 
@@ -201,13 +204,26 @@ impl Client {
             self.written_at = now;
         }
         (self.heard_at, self.pings) = (now, 0);
-        let mut rest = input;
+        if let (Incoming::Nothing, Phase::Open, Some(first)) = (&self.incoming, &self.phase, input.first()) {
+            self.format = Format::of_first_byte(*first);
+            let brings_fds = self.peer.transport() == Transport::Unix;
+            self.incoming = Incoming::new(self.format, self.limits.max_packet, brings_fds);
+        }
+        match self.format {
+            Format::Packets => self.feed_packets(input, fds, now, sink),
+            Format::MessagePackRpc => self.feed_messages(input, now, sink),
+        }
+        self.packet_since = if self.incoming.is_mid_packet() { Some(self.packet_since.unwrap_or(now)) } else { None };
+    }
+
+    fn feed_packets(&mut self, mut rest: &[u8], fds: usize, now: Instant, sink: &mut impl Sink) {
         while matches!(self.phase, Phase::Open) {
             if self.is_full() && !rest.is_empty() {
                 self.unsplit = Some((rest.into(), fds));
                 break;
             }
-            match self.splitter.next(&mut rest, fds) {
+            let Incoming::Packets(splitter) = &mut self.incoming else { break };
+            match splitter.next(&mut rest, fds) {
                 Ok(Step::NeedInput) => break,
                 Ok(Step::Packet(packet)) => {
                     self.packet_done();
@@ -227,7 +243,6 @@ impl Client {
                 Err(error) => self.malformed(&error, sink),
             }
         }
-        self.packet_since = if self.splitter.is_mid_packet() { Some(self.packet_since.unwrap_or(now)) } else { None };
     }
 
     /// The client has ended its input. What it was promised, it gets.
@@ -270,7 +285,7 @@ impl Client {
                 log::info!(client = self.peer.client_id(); "closing: {reason}");
             }
             self.phase = Phase::Closing(reason.map(Box::new));
-            self.splitter = Splitter::new(self.limits.max_packet);
+            self.incoming = Incoming::Nothing;
             self.unsplit = None;
             self.packet_since = None;
             self.first_packet_due = None;
@@ -311,7 +326,7 @@ impl Client {
         if self.is_held && !is_held {
             // While the client was held, no time ran against what was not read.
             self.heard_at = now;
-            if self.splitter.is_mid_packet() {
+            if self.incoming.is_mid_packet() {
                 self.packet_since = Some(now);
             }
         }
@@ -352,10 +367,8 @@ impl Client {
         {
             match reason.take() {
                 Some(reason) => {
-                    let mut packet = Vec::new();
-                    encode_announcement(&reason, &mut packet);
                     self.phase = Phase::Announced;
-                    self.push(packet.into(), 0, now);
+                    self.push(self.announcement(&reason), 0, now);
                 }
                 None if self.output.is_empty() => self.phase = Phase::Done,
                 None => {}
@@ -450,10 +463,15 @@ impl Client {
             }
         };
         self.takes_pings |= (header.program, header.procedure) == HELLO;
-        self.active_at = now;
         let deadline = deadline.map(|deadline| now + deadline);
         let form = Form::Packet(codec);
-        let accept = Accept { header, entry, form, cost, received: now, deadline, ties };
+        self.admit(Accept { header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
+        Ok(())
+    }
+
+    /// Accepts a call: it starts, or waits in the backlog.
+    fn admit(&mut self, accept: Accept, arguments: Arguments<'_>, sink: &mut impl Sink) {
+        self.active_at = accept.received;
         if self.backlog.is_empty() && !self.is_starved() {
             let call = sink.accept(&accept, Place::Started);
             self.start(Start { call, accept, arguments }, sink);
@@ -462,11 +480,10 @@ impl Client {
                 let limit = if self.holds_too_much() { Key::max_client_output } else { Key::max_client_requests };
                 self.stats.limit(limit);
             }
-            self.backlog_bytes += u64::from(cost);
+            self.backlog_bytes += u64::from(accept.cost);
             let call = sink.accept(&accept, Place::Backlog);
             self.backlog.push_back(Held { call, accept, arguments: arguments.into_owned() });
         }
-        Ok(())
     }
 
     fn start(&mut self, start: Start<'_>, sink: &mut impl Sink) {
@@ -505,13 +522,18 @@ impl Client {
         );
     }
 
-    /// Answers a call that was not accepted.
+    /// Answers a packet with a call that was not accepted, in the codec of its program.
     fn reply_error(&mut self, header: &Header, error: &Error, sink: &impl Sink) {
+        self.refuse(Form::Packet(sink.codec(header)), header, error);
+    }
+
+    /// Answers a call that was not accepted.
+    fn refuse(&mut self, form: Form, header: &Header, error: &Error) {
         log::debug!(client = self.peer.client_id(), serial = header.serial; "refused: {error}");
         self.stats.refused(Verdict::of(error));
-        let mut packet = Vec::new();
-        Form::Packet(sink.codec(header)).error(header, error, &mut packet);
-        self.push_control(packet.into());
+        let mut answer = Vec::new();
+        form.error(header, error, &mut answer);
+        self.push_control(answer.into());
     }
 
     /// Adds a packet that answers no call in progress, at the time of [`Self::feed`].

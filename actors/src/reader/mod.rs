@@ -1,7 +1,7 @@
 //! Readers: the actor of one client, on an I/O arbiter.
 //!
 //! A [`Reader`] reads its socket until it would block, has its [`Client`] split what came, and writes
-//! what is ready. What a packet means is decided in [`client`], what goes out lies in [`output`], the socket is in
+//! what is ready. What a packet or a message means is decided in [`client`], what goes out lies in [`output`], the socket is in
 //! [`socket`]. It runs no handler and decodes no arguments. Replies come to it through its [`Hub`](crate::hub), which
 //! shares the [`Connection`] with it: they are actors of one thread.
 //!
@@ -177,7 +177,8 @@ impl Connection {
     /// Replies of this client are there: they leave at once if they can.
     pub(crate) fn deliver(&mut self, run: Run, now: Instant) {
         let Run { client: _, mut bytes, buffer, replies, cost } = run;
-        if self.client.is_gone() {
+        // A notification has no bytes to write.
+        if self.client.is_gone() || bytes.is_empty() {
             return self.client.answered_and_left(replies, cost, now);
         }
         log::trace!(client = self.client.peer().client_id(); "the hub writes {replies} replies, {} bytes", bytes.len());

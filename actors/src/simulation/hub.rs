@@ -24,8 +24,9 @@ use crate::limits::Limits;
 use crate::peer::{Peer, Transport};
 use crate::pool::handover::Handover;
 use crate::pool::tray::OVERDUE;
+use crate::program::registry::ProcedureEntry;
 use crate::program::{Class, Codec};
-use crate::reader::client::{Accept, Arguments, Client, Found, Next, Sink, Start, Wants};
+use crate::reader::client::{Accept, Arguments, Client, Found, Named, Next, Sink, Start, Wants};
 use crate::reader::deadlines::Deadlines;
 use crate::reply::{Done, Replies, Run};
 use crate::stage::CallRef;
@@ -126,6 +127,13 @@ impl Sink for HubSink<'_> {
         let registry = self.shared.handover.registry();
         let entry = registry.find(header.program, header.version, header.procedure)?;
         Ok(Found { entry, codec: registry.procedure(entry).codec })
+    }
+
+    fn find_method(&self, method: &str) -> Result<Named, Error> {
+        let registry = self.shared.handover.registry();
+        let entry = registry.find_method(method)?;
+        let &ProcedureEntry { program, version, number: procedure, codec, .. } = registry.procedure(entry);
+        Ok(Named { found: Found { entry, codec }, program, version, procedure })
     }
 
     fn codec(&self, header: &Header) -> Codec {

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use super::Error;
 use crate::code::Code;
+use crate::codec::shorten;
+
+/// The longest part of a client's own words that an error repeats, in bytes.
+const MAX_QUOTE: usize = 64;
 
 impl Error {
     /// The handler itself reports an error.
@@ -36,6 +40,22 @@ impl Error {
     #[must_use]
     pub fn unknown_procedure(program_name: &str, procedure: i32) -> Self {
         Self::new(Code::UNKNOWN_PROCEDURE, format!("program {program_name} has no procedure {procedure}"))
+    }
+
+    /// No program has this name. A name that is long is repeated in part.
+    #[must_use]
+    pub fn unknown_program_name(name: &str) -> Self {
+        Self::new(Code::UNKNOWN_PROGRAM, format!("there is no program {:?}", shorten(name, MAX_QUOTE)))
+    }
+
+    /// The program has no procedure of this name. A name that is long is repeated in part.
+    #[must_use]
+    pub fn unknown_procedure_name(program_name: &str, version: u32, procedure: &str) -> Self {
+        let procedure = shorten(procedure, MAX_QUOTE);
+        Self::new(
+            Code::UNKNOWN_PROCEDURE,
+            format!("program {program_name} version {version} has no procedure {procedure:?}"),
+        )
     }
 
     /// The arguments or the metadata do not decode; the message says where.

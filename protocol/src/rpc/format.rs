@@ -1,7 +1,5 @@
 //! Which format a connection speaks, from its first byte.
 
-use std::fmt;
-
 /// An array of three: a notification.
 pub(super) const NOTIFICATION: u8 = 0x93;
 
@@ -17,46 +15,18 @@ pub enum Format {
     MessagePackRpc,
 }
 
-/// The first byte of the greatest length that a packet may have under any configuration: 1 GiB.
-const MAX_LENGTH_BYTE: u8 = 0x40;
-
 impl Format {
-    /// The format of a connection whose first byte is `byte`.
+    /// The format of a connection whose first byte is `byte`: `0x93` and `0x94`, arrays of three and four, are
+    /// MessagePack-RPC, and every other byte begins a packet.
     ///
-    /// A packet begins with its length, most significant byte first. Up to 1 GiB that byte is at most `0x40`,
-    /// so it cannot be confused with the `0x93` and `0x94` of arrays of three and four.
-    ///
-    /// # Errors
-    ///
-    /// For every other byte. `0x41` to `0x92` and `0x95` to `0xff` are neither the length of a packet that any
-    /// service takes nor a message. Text such as HTTP's is among them.
-    /// Who would rather refuse such a connection in words of packets may treat it as [`Format::Packets`]:
-    /// the splitter reports a packet that is too large.
-    pub const fn of_first_byte(byte: u8) -> Result<Self, UnknownFormat> {
+    /// A packet begins with its length, most significant byte first. Of the packets that any configuration allows,
+    /// at most 1 GiB, that byte is at most `0x40`. What begins with another byte is text such as HTTP's, or a length
+    /// over every limit: the splitter says so in words of packets, so there is no third case.
+    #[must_use]
+    pub const fn of_first_byte(byte: u8) -> Self {
         match byte {
-            0..=MAX_LENGTH_BYTE => Ok(Self::Packets),
-            NOTIFICATION | FOUR => Ok(Self::MessagePackRpc),
-            _ => Err(UnknownFormat { byte }),
+            NOTIFICATION | FOUR => Self::MessagePackRpc,
+            _ => Self::Packets,
         }
     }
 }
-
-/// A first byte that no format begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownFormat {
-    /// The byte.
-    pub byte: u8,
-}
-
-impl fmt::Display for UnknownFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the connection begins with {:#04x}; a packet begins with 0x00 to {MAX_LENGTH_BYTE:#04x}, \
-             and a MessagePack-RPC message with {NOTIFICATION:#04x} or {FOUR:#04x}",
-            self.byte
-        )
-    }
-}
-
-impl std::error::Error for UnknownFormat {}

@@ -120,6 +120,13 @@ impl Scanner {
         !matches!(self.phase, Phase::Between | Phase::Finished)
     }
 
+    /// Whether a message that was refused as too large goes on. An error that is found in it is no news for its sender.
+    #[inline]
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        matches!(self.phase, Phase::Skipping(_))
+    }
+
     /// How many bytes of memory the scanner holds right now, besides itself: none between messages.
     #[inline]
     #[must_use]

@@ -1,6 +1,6 @@
 //! The grammar: streams that look like conversations, with something wrong here and there.
 
-use postroom_protocol::{Header, Metadata, PacketType, Status, keepalive, metadata};
+use postroom_protocol::{Header, Metadata, PacketType, Status, keepalive, metadata, rpc};
 use rmpv::Value;
 
 use super::target::{PROCEDURES, TARGET};
@@ -11,6 +11,7 @@ use crate::support::{DIRECTORY, encode, packet};
 /// A case of its own for each number.
 pub fn case(chance: &mut Chance) -> Case {
     let mut stream = Vec::new();
+    let element = if chance.one_in(4) { message } else { element };
     for _ in 0..chance.within(1..7) {
         element(chance, &mut stream);
     }
@@ -73,6 +74,86 @@ fn element(chance: &mut Chance, out: &mut Vec<u8>) {
         }
     }
 }
+
+/// One message of MessagePack-RPC or what might be taken for one.
+fn message(chance: &mut Chance, out: &mut Vec<u8>) {
+    let msgid = *chance.pick(&[0, 1, 127, 128, 77, u32::MAX]);
+    let params = match chance.within(0..4) {
+        0 => arguments(chance),
+        1 => [&[0x91][..], &arguments(chance)].concat(),
+        2 => encode(&shapes(chance)),
+        _ => encode(&value(chance, 0)),
+    };
+    match chance.within(0..14) {
+        0..5 => rpc::encode::request(msgid, method(chance), &params, out),
+        5..7 => rpc::encode::notification(method(chance), &params, out),
+        7 => rpc::encode::response(msgid, &params, out),
+        8 => {
+            // Any array of three or four.
+            let length = 3 + chance.below(2);
+            let parts = (0..length).map(|place| match chance.one_in(2) {
+                true if place == 0 => Value::from(chance.below(4)),
+                true if place == 1 => Value::from(msgid),
+                true if place == 2 => Value::from("fuzz.mirror"),
+                _ => value(chance, 1),
+            });
+            out.extend(encode(&Value::Array(parts.collect())));
+        }
+        9 => {
+            // Over the limit, with the body that belongs to it, or some of it.
+            let more = *chance.pick(&[1, 100, 100, 3 * MAX_PACKET as usize, 17 * MAX_PACKET as usize]);
+            let body = MAX_PACKET as usize - 30 + chance.below(more);
+            let start = out.len();
+            let params = encode(&Value::Array(vec![Value::Binary(vec![0; body])]));
+            match chance.one_in(3) {
+                true => rpc::encode::notification(method(chance), &params, out),
+                false => rpc::encode::request(msgid, method(chance), &params, out),
+            }
+            if chance.one_in(3) {
+                out.truncate(start + 1 + chance.below(out.len() - start - 1));
+            }
+        }
+        10 => {
+            out.extend([0x94, 0, 7, 0xa1, b'x']);
+            out.extend(vec![0x91; *chance.pick(&[1, 62, 63, 64, 65, 66, 1000])]);
+            out.push(0x90);
+        }
+        11 => {
+            let noise = chance.below(40);
+            out.extend(chance.bytes(noise));
+        }
+        _ => {
+            // The same again and again.
+            let mut bytes = Vec::new();
+            rpc::encode::request(msgid, method(chance), &params, &mut bytes);
+            (0..chance.within(1..20)).for_each(|_| out.extend_from_slice(&bytes));
+        }
+    }
+}
+
+fn method(chance: &mut Chance) -> &'static str {
+    METHODS[chance.below(METHODS.len())]
+}
+
+/// Methods that there are, and some that there are not.
+const METHODS: [&str; 16] = [
+    "fuzz.parcel",
+    "fuzz.mirror",
+    "fuzz.shapes",
+    "fuzz.tree",
+    "fuzz/1.nothing",
+    "fuzz.priority",
+    "fuzz.to_end",
+    "fuzz.text",
+    "fuzz.list",
+    "fuzz/1.quick",
+    "directory.hello",
+    "directory.describe",
+    "fuzz.nothing_such",
+    "fuzz/2.mirror",
+    "nobody.home",
+    "",
+];
 
 /// The header of a call that exists.
 fn call(chance: &mut Chance) -> Header {

@@ -11,16 +11,22 @@ mod target;
 #[allow(dead_code)]
 #[path = "../../../protocol/tests/support/model.rs"]
 pub mod model;
+// And that of the tests of the scanner.
+#[allow(dead_code)]
+#[path = "../../../protocol/tests/support/rpc_model.rs"]
+mod rpc_model;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use postroom::{Address, Error};
+use postroom_protocol::rpc::{MessageType, ScanError};
 use postroom_protocol::{Header, PacketType, Status, codec, keepalive};
 use rmpv::Value;
 
 use crate::chance::Chance;
 use crate::line::{End, Line};
+use crate::messages::RESPONSE;
 use crate::meter::Meter;
 use crate::support::{Client, Packet, encode};
 use crate::tally::Tally;
@@ -130,6 +136,8 @@ struct Owed {
     /// Replies by the header of their call, status aside, and what they may be.
     replies: HashMap<(u32, u32, i32, u32), Vec<Answer>>,
     pongs: u64,
+    /// An answer that may come too: nobody can tell from outside whether it came already.
+    may_come: Option<Header>,
     /// The code by which the connection is closed.
     closed_by: Option<&'static str>,
 }
@@ -144,7 +152,11 @@ enum Answer {
 
 impl Owed {
     fn by(stream: &[u8]) -> Self {
-        let mut owed = Self { replies: HashMap::new(), pongs: 0, closed_by: None };
+        let mut owed = Self { replies: HashMap::new(), pongs: 0, may_come: None, closed_by: None };
+        if speaks_messages(stream) {
+            owed.by_messages(stream);
+            return owed;
+        }
         for seen in model(stream, MAX_PACKET).0 {
             match seen {
                 Seen::Packet { header, fds, .. } if header.is_call() => {
@@ -174,6 +186,49 @@ impl Owed {
         owed
     }
 
+    /// What messages of MessagePack-RPC are owed.
+    fn by_messages(&mut self, stream: &[u8]) {
+        let response = |msgid| Header { serial: msgid, ..RESPONSE };
+        let mut was_refused = false;
+        for seen in rpc_model::model(stream, MAX_PACKET) {
+            match seen {
+                rpc_model::Seen::Message(bytes) => match judge(&bytes) {
+                    Judged::Answered(msgid, answer) => self.reply(&response(msgid), answer),
+                    Judged::Silent => {}
+                    Judged::Closed => {
+                        self.closed_by = Some("protocol");
+                        return;
+                    }
+                },
+                rpc_model::Seen::TooLarge(too_large) => {
+                    let head = too_large.head;
+                    if let Some(msgid) = head.answerable() {
+                        self.reply(&response(msgid), Answer::Code("too_large"));
+                    }
+                    let is_known = head.answerable().is_some()
+                        || matches!(head.message_type, Some(MessageType::Response | MessageType::Notification));
+                    if !too_large.skipped || !is_known {
+                        self.closed_by = Some("too_large");
+                        return;
+                    }
+                    was_refused = true;
+                    continue;
+                }
+                rpc_model::Seen::Error(error) => {
+                    let code = if matches!(error, ScanError::TooLong { .. }) { "too_large" } else { "protocol" };
+                    if let Some(msgid) = error.head().answerable() {
+                        match was_refused {
+                            true => self.may_come = Some(response(msgid)),
+                            false => self.reply(&response(msgid), Answer::Code(code)),
+                        }
+                    }
+                    self.closed_by = Some(code);
+                }
+            }
+            was_refused = false;
+        }
+    }
+
     fn reply(&mut self, header: &Header, answer: Answer) {
         self.replies.entry(key(header)).or_default().push(answer);
     }
@@ -195,6 +250,10 @@ impl Owed {
         // Nothing here panics, so nothing may say that it did.
         assert_ne!(code, "internal", "{packet:?}: {error:?}");
         let Some(answers) = self.replies.get_mut(&key(&packet.header)) else {
+            if self.may_come.take_if(|header| key(header) == key(&packet.header)).is_some() {
+                assert_eq!(Some(code), self.closed_by, "{error:?}");
+                return false;
+            }
             assert_eq!(packet.header, Header::ANNOUNCEMENT, "a reply to no call: {packet:?}, {error:?}");
             assert_eq!(Some(code), self.closed_by, "{error:?}");
             return true;
@@ -209,6 +268,39 @@ impl Owed {
         }
         false
     }
+}
+
+/// Whether the service takes a stream for messages.
+fn speaks_messages(stream: &[u8]) -> bool {
+    matches!(stream.first(), Some(0x93 | 0x94))
+}
+
+/// What a whole message gets.
+enum Judged {
+    Answered(u32, Answer),
+    /// A notification, or a response.
+    Silent,
+    /// Nobody can tell what it is.
+    Closed,
+}
+
+fn judge(message: &[u8]) -> Judged {
+    let value = rmpv::decode::read_value(&mut &message[..]).expect("the scanner takes it for a value");
+    let parts = value.as_array().expect("the scanner takes it for an array");
+    match (parts[0].as_u64(), parts.len()) {
+        (Some(1 | 2), _) => Judged::Silent,
+        (Some(0), 4) => match parts[1].as_u64().and_then(|msgid| u32::try_from(msgid).ok()) {
+            Some(msgid) if parts[2].as_str().is_none() => Judged::Answered(msgid, Answer::Code("protocol")),
+            Some(msgid) => Judged::Answered(msgid, Answer::Any),
+            None => Judged::Closed,
+        },
+        _ => Judged::Closed,
+    }
+}
+
+/// Where in a stream bytes end that have to carry descriptors.
+fn carriers(stream: &[u8]) -> Vec<usize> {
+    if speaks_messages(stream) { Vec::new() } else { model(stream, MAX_PACKET).1 }
 }
 
 /// The codes that may be owed, which live as long as the program.
@@ -237,7 +329,7 @@ fn check(address: &Address, case: &Case, name: &str, tally: &mut Tally) {
 fn run(address: &Address, case: &Case, tally: &mut Tally) {
     let mut owed = Owed::by(&case.stream);
     // Whoever does not send the descriptors that a packet needs gets `protocol` from there on, wherever that is.
-    let is_predicted = !case.withholds_fds || model(&case.stream, MAX_PACKET).1.is_empty();
+    let is_predicted = !case.withholds_fds || carriers(&case.stream).is_empty();
     tally.clients += 1;
     tally.calls += owed.replies.values().map(Vec::len).sum::<usize>() as u64;
     if owed.closed_by.is_some() {
@@ -245,6 +337,9 @@ fn run(address: &Address, case: &Case, tally: &mut Tally) {
     }
     if !is_predicted {
         tally.fault("descriptors withheld");
+    }
+    if speaks_messages(&case.stream) {
+        tally.fault("stream of MessagePack-RPC");
     }
     let mut line = Line::connect(address).unwrap();
     sends(&mut line, case);
@@ -275,7 +370,7 @@ fn run(address: &Address, case: &Case, tally: &mut Tally) {
 
 /// Queues the stream, with descriptors where they belong.
 fn sends(line: &mut Line, case: &Case) {
-    let carriers = if case.withholds_fds { Vec::new() } else { model(&case.stream, MAX_PACKET).1 };
+    let carriers = if case.withholds_fds { Vec::new() } else { carriers(&case.stream) };
     let mut carriers = carriers.into_iter().peekable();
     let mut portions = case.portions.iter().copied().cycle();
     let mut at = 0;

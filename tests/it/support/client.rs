@@ -50,6 +50,20 @@ pub fn parcel(id: u64, data: &[u8]) -> Vec<u8> {
     map([("id", id.into()), ("data", Value::Binary(data.to_vec()))])
 }
 
+/// A request of MessagePack-RPC.
+pub fn request(msgid: u32, method: &str, params: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    postroom_protocol::rpc::encode::request(msgid, method, &encode(params), &mut out);
+    out
+}
+
+/// A notification of MessagePack-RPC.
+pub fn notification(method: &str, params: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    postroom_protocol::rpc::encode::notification(method, &encode(params), &mut out);
+    out
+}
+
 /// One end of a pipe, to be sent as a descriptor; the other end is dropped or kept by the caller.
 pub fn pipe_with<R>(body: impl FnOnce(BorrowedFd<'_>) -> R) -> (R, io::PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
@@ -326,6 +340,76 @@ impl Client {
     pub fn is_let_in(&mut self) -> bool {
         let sent = self.try_send(&call(super::ECHO, super::echo::MIRROR, 0x0ca1_1ed0, &encode("there")));
         sent.is_ok() && matches!(self.try_packet(), Ok(Some(packet)) if packet.header.serial == 0x0ca1_1ed0)
+    }
+
+    /// The next message of MessagePack-RPC; `None` at the end of input.
+    pub fn try_message(&mut self) -> io::Result<Option<Value>> {
+        loop {
+            let mut rest = &self.input[self.taken..];
+            let before = rest.len();
+            if let Ok(message) = rmpv::decode::read_value(&mut rest) {
+                self.taken += before - rest.len();
+                return Ok(Some(message));
+            }
+            let mut buffer = [0; 64 * 1024];
+            match self.read(&mut buffer)? {
+                0 if before == 0 => return Ok(None),
+                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "within a message")),
+                read => {
+                    self.input.drain(..self.taken);
+                    self.taken = 0;
+                    self.input.extend_from_slice(&buffer[..read]);
+                }
+            }
+        }
+    }
+
+    /// The next message, which has to be a response: its id, and its result or its error.
+    #[track_caller]
+    pub fn response(&mut self) -> (u64, Result<Value, Error>) {
+        let message = match self.try_message() {
+            Ok(Some(message)) => message,
+            other => panic!("no message: {other:?}"),
+        };
+        let parts = message.as_array().unwrap_or_else(|| panic!("{message}"));
+        let [kind, msgid, error, result] = &parts[..] else { panic!("no response: {message}") };
+        assert_eq!(kind, &Value::from(1), "{message}");
+        let msgid = msgid.as_u64().unwrap();
+        if error.is_nil() {
+            return (msgid, Ok(result.clone()));
+        }
+        assert!(result.is_nil(), "{message}");
+        (msgid, Err(Error::decode(&encode(error)).unwrap()))
+    }
+
+    /// The result of the request with this id, which has to be answered next.
+    #[track_caller]
+    pub fn result_of(&mut self, msgid: u64) -> Value {
+        match self.response() {
+            (id, Ok(result)) if id == msgid => result,
+            other => panic!("expected the result of {msgid}, got {other:?}"),
+        }
+    }
+
+    /// The same for an error.
+    #[track_caller]
+    pub fn error_of(&mut self, msgid: u64) -> Error {
+        match self.response() {
+            (id, Err(error)) if id == msgid => error,
+            other => panic!("expected an error for {msgid}, got {other:?}"),
+        }
+    }
+
+    /// The announced close to a client that speaks MessagePack-RPC, and the end behind it.
+    #[track_caller]
+    pub fn close_message(&mut self) -> Error {
+        let message = self.try_message().unwrap().expect("an announced close");
+        let parts = message.as_array().unwrap_or_else(|| panic!("{message}"));
+        let [kind, method, params] = &parts[..] else { panic!("no announced close: {message}") };
+        assert_eq!((kind, method), (&Value::from(2), &Value::from("close")), "{message}");
+        let [error] = &params.as_array().unwrap()[..] else { panic!("{message}") };
+        self.end();
+        Error::decode(&encode(error)).unwrap()
     }
 
     /// One round trip, to see that the connection is usable.

@@ -10,7 +10,7 @@ mod service;
 use std::time::{Duration, Instant};
 
 pub use binary::Binary;
-pub use client::{Client, Packet, call, encode, header, map, packet, parcel, pipe_with};
+pub use client::{Client, Packet, call, encode, header, map, notification, packet, parcel, pipe_with, request};
 pub use gate::Gate;
 pub use process::{Usage, own_binary_as_child};
 pub use program::{Shared, TEST, proc};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postroom_protocol::{Code, Error, encode_announcement, keepalive};
+use postroom_protocol::{Code, Error, keepalive};
 
 use super::{Client, Phase};
 use crate::limits::Key;
@@ -99,9 +99,7 @@ impl Client {
         )
         .with_limit("keepalive_count", self.limits.keepalive_count);
         log::info!(client = self.peer.client_id(); "closing: {reason}");
-        let mut packet = Vec::new();
-        encode_announcement(&reason, &mut packet);
-        self.push(packet.into(), 0, now);
+        self.push(self.announcement(&reason), 0, now);
         self.phase = Phase::Cut;
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postroom_protocol::{Error, Splitter};
+use postroom_protocol::Error;
 
+use super::incoming::Incoming;
 use super::{Arguments, Client, Held, Phase, Sink, Start};
+use crate::form::Form;
 use crate::hub::calls::Place;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
@@ -16,7 +18,7 @@ impl Client {
     /// The client has left: its calls are ended, but for those of procedures that run to their end.
     pub(crate) fn disconnect(&mut self, now: Instant, sink: &mut impl Sink) {
         self.phase = Phase::Gone;
-        self.splitter = Splitter::new(self.limits.max_packet);
+        self.incoming = Incoming::Nothing;
         self.unsplit = None;
         self.in_progress -= self.output.clear();
         for (call, runs_to_end) in sink.unanswered() {
@@ -46,7 +48,8 @@ impl Client {
             error.map_or("its client left".to_owned(), ToString::to_string),
         );
         let error = error.filter(|_| !self.is_gone());
-        let packet = error.map(|error| {
+        // A notification is answered with nothing.
+        let packet = error.filter(|_| ended.form != Form::Nothing).map(|error| {
             let mut packet = Vec::new();
             ended.form.error(&ended.header, error, &mut packet);
             Bytes::from(packet)

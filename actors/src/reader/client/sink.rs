@@ -15,6 +15,8 @@ use crate::stats::outcome::Verdict;
 pub(crate) trait Sink {
     /// The procedure that a call is for, or what its client is told.
     fn find(&self, header: &Header) -> Result<Found, Error>;
+    /// The procedure that a message calls by its name, or what its client is told.
+    fn find_method(&self, method: &str) -> Result<Named, Error>;
     /// The codec in which a call that is not accepted is refused.
     fn codec(&self, header: &Header) -> Codec;
     /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog.
@@ -37,6 +39,15 @@ pub(crate) struct Found {
     /// An index into the registry.
     pub(crate) entry: u32,
     pub(crate) codec: Codec,
+}
+
+/// A procedure that was found by its name, and its numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) found: Found,
+    pub(crate) program: u32,
+    pub(crate) version: u32,
+    pub(crate) procedure: i32,
 }
 
 /// What is known of a call when it is accepted.

@@ -1,5 +1,7 @@
 //! The state of a client against single events, and against a model under random schedules.
 
+mod messages;
+
 use postroom_protocol::{Metadata, PacketType, packet};
 use proptest::prelude::*;
 
@@ -51,6 +53,20 @@ impl Sink for Started {
         } else {
             Err(Error::unknown_program(header.program, header.version))
         }
+    }
+
+    /// `p.N` is procedure N of program 1; `x.N` speaks XDR.
+    fn find_method(&self, method: &str) -> Result<Named, Error> {
+        let (program, procedure) = method.split_once('.').unwrap_or_default();
+        let codec = match program {
+            "p" => Codec::MessagePack,
+            "x" => Codec::Xdr,
+            _ => return Err(Error::unknown_program_name(program)),
+        };
+        let Ok(procedure) = procedure.parse::<i32>() else {
+            return Err(Error::unknown_procedure_name(program, 1, procedure));
+        };
+        Ok(Named { found: Found { entry: procedure as u32, codec }, program: 1, version: 1, procedure })
     }
 
     fn codec(&self, _: &Header) -> Codec {
