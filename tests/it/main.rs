@@ -30,6 +30,7 @@ mod python_client;
 mod reconnecting;
 mod regressions;
 mod remote;
+mod rpc_clients;
 mod stats;
 mod supervision;
 mod testing_kit;
