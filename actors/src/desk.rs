@@ -56,7 +56,6 @@ pub(crate) trait Feed {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) ticket: Ticket,
-    pub(crate) entry: u32,
     pub(crate) trace: Option<Arc<str>>,
     /// The bytes of its arguments.
     arguments: Bytes,
@@ -202,7 +201,7 @@ impl Desk {
     /// A handler ended before it took the job that it was started for: it panicked or stopped in `started`.
     fn ended_early(&self, job: &Job) {
         let incident = incident::next();
-        let name = &self.registry.procedure(job.entry).name;
+        let name = &self.registry.procedure(job.ticket.entry).name;
         call::within(job.ticket.call_id(), job.trace.as_ref(), || {
             log::error!("the handler of {name} ended while it started; incident {incident}");
         });
@@ -229,7 +228,7 @@ impl Desk {
     }
 
     fn group(&self, job: &Job) -> usize {
-        self.registry.procedure(job.entry).group as usize
+        self.registry.procedure(job.ticket.entry).group as usize
     }
 
     fn is_seated(&self, job: &Job) -> bool {
@@ -250,15 +249,14 @@ impl Desk {
     fn panicked(
         &self,
         ticket: &Ticket,
-        entry: u32,
         trace: Option<&Arc<str>>,
         arguments: &[u8],
         panic: &(dyn std::any::Any + Send),
     ) {
         self.registry.watch.will_restart();
-        self.registry.poison.panicked(ticket.client_id, entry, arguments, Instant::now());
+        self.registry.poison.panicked(ticket.client_id, ticket.entry, arguments, Instant::now());
         let incident = incident::next();
-        let name = &self.registry.procedure(entry).name;
+        let name = &self.registry.procedure(ticket.entry).name;
         let text = panic_text(panic);
         call::within(ticket.call_id(), trace, || {
             log::error!("the handler of {name} panicked: {text}; incident {incident}; a fresh one takes over");
@@ -268,7 +266,7 @@ impl Desk {
 
     /// After an async call's future has panicked: answers it and puts a fresh handler in its place.
     pub(crate) fn future_panicked(&self, running: &Running, panic: &(dyn std::any::Any + Send)) {
-        self.panicked(&running.ticket, running.entry, running.trace.as_ref(), &running.arguments, panic);
+        self.panicked(&running.ticket, running.trace.as_ref(), &running.arguments, panic);
         // Only the instance that made the future goes; the one there now may be another already.
         if !running.seat.vacant.replace(true) {
             running.seat.wake();
@@ -295,7 +293,8 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
 
     /// Runs one job. `Err` when the handler panicked; the call is then answered.
     fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Result<(), Panicked> {
-        let Content { ticket, entry, peer, deadline, .. } = *job;
+        let Content { ticket, peer, deadline, .. } = *job;
+        let entry = ticket.entry;
         let (trace, payload) = (job.trace.take(), std::mem::take(&mut job.payload));
         let procedure = self.desk.registry.procedure(entry);
         log::trace!(
@@ -332,11 +331,11 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
                 let arguments = if payload.len() < SHARED_PAYLOAD { Bytes::copy_from_slice(&payload) } else { payload };
                 let seat = self.seat.clone();
                 let shell = job.empty();
-                self.desk.feed.spawn(Running { ticket, entry, trace, arguments, seat, shell }, future);
+                self.desk.feed.spawn(Running { ticket, trace, arguments, seat, shell }, future);
             }
             Err(panic) => {
                 self.packet.clear();
-                self.desk.panicked(&ticket, entry, trace.as_ref(), &payload, &*panic);
+                self.desk.panicked(&ticket, trace.as_ref(), &payload, &*panic);
                 return Err(Panicked);
             }
         }

@@ -37,6 +37,8 @@ pub(crate) struct Ticket {
     pub(crate) program: u32,
     pub(crate) version: u32,
     pub(crate) procedure: i32,
+    /// The procedure as an index into the registry.
+    pub(crate) entry: u32,
     pub(crate) serial: u32,
     /// How it is answered.
     pub(crate) form: Form,
@@ -79,8 +81,6 @@ pub(crate) struct Job(Box<Content>);
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) ticket: Ticket,
-    /// Its procedure: an index into the registry.
-    pub(crate) entry: u32,
     pub(crate) peer: Peer,
     /// The trace context that came with it.
     pub(crate) trace: Option<Arc<str>>,
@@ -152,8 +152,23 @@ impl Ticket {
         let received = Instant::now();
         let call = CallRef { slot: serial, generation: 0 };
         let (program, version, procedure) = (1, 1, 1);
-        let (client_id, form, begun) = (1, Form::Packet(crate::program::Codec::MessagePack), received);
-        Self { hub: 0, client, call, client_id, program, version, procedure, serial, form, cost, received, begun }
+        let (client_id, entry, begun) = (1, 0, received);
+        let form = Form::Packet(crate::program::Codec::MessagePack);
+        Self {
+            hub: 0,
+            client,
+            call,
+            client_id,
+            program,
+            version,
+            procedure,
+            entry,
+            serial,
+            form,
+            cost,
+            received,
+            begun,
+        }
     }
 }
 
@@ -164,7 +179,7 @@ impl Job {
         let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, serial, 28);
         let peer = Peer::new(1, crate::peer::Transport::Unix, None);
         let payload = Bytes::new();
-        Self::new(Content { ticket, entry: 0, peer, trace: None, deadline: None, payload, permit: None }, None)
+        Self::new(Content { ticket, peer, trace: None, deadline: None, payload, permit: None }, None)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The stage of each call in progress, where its hub and the thread that runs it both see it.
 //!
 //! The hub opens a call when it accepts it and ends it when it is cancelled or its deadline passes; the thread that is
-//! about to run it begins it. Of begin and end one comes first, by one atomic word: a call that was ended never runs,
-//! and a call that runs learns that it was ended. Nothing is allocated for a call, and nothing is waited for.
+//! about to run it begins it, and answers it when it has the reply and writes that itself. Of begin and end, and of end
+//! and answer, one comes first, by one atomic word: a call that was ended never runs, a call that runs learns that it
+//! was ended, and a call has one answer. Nothing is allocated for a call, and nothing is waited for.
 //!
 //! Bound: one word for each call that was ever in progress at once on this hub, in chunks that are kept.
 
@@ -33,11 +34,12 @@ pub(crate) enum Was {
 const WAITING: u64 = 0;
 const RUNNING: u64 = 1;
 const ENDED: u64 = 2;
+const ANSWERED: u64 = 3;
 
 /// Slots in the first chunk; each further chunk has twice as many as the one before.
-const FIRST: usize = 256;
+pub(crate) const FIRST: usize = 256;
 /// Enough chunks for 2³² slots.
-const CHUNKS: usize = 25;
+pub(crate) const CHUNKS: usize = 25;
 
 /// The stages of one hub's calls.
 #[derive(Debug, Default)]
@@ -76,10 +78,22 @@ impl Stages {
         })
     }
 
-    /// The hub ends a call that has not been answered.
-    pub(crate) fn end(&self, call: CallRef) -> Was {
-        let before = self.word(call).map_or(0, |stage| stage.swap(word(call, ENDED), Ordering::AcqRel));
-        if before == word(call, RUNNING) { Was::Running } else { Was::Waiting }
+    /// A thread has the reply to a call that it ran, and is about to write it. False when the hub has ended the call, or
+    /// when it never began.
+    pub(crate) fn answer(&self, call: CallRef) -> bool {
+        let exchange = |stage: &AtomicU64| {
+            stage.compare_exchange(word(call, RUNNING), word(call, ANSWERED), Ordering::AcqRel, Ordering::Acquire)
+        };
+        self.word(call).is_some_and(|stage| exchange(stage).is_ok())
+    }
+
+    /// The hub ends a call. `None` when its reply is written already, or about to be.
+    pub(crate) fn end(&self, call: CallRef) -> Option<Was> {
+        let Some(stage) = self.word(call) else { return Some(Was::Waiting) };
+        let answered = word(call, ANSWERED);
+        let end = |before: u64| (before != answered).then_some(word(call, ENDED));
+        let before = stage.fetch_update(Ordering::AcqRel, Ordering::Acquire, end).ok()?;
+        Some(if before == word(call, RUNNING) { Was::Running } else { Was::Waiting })
     }
 
     /// Whether a call may still be answered: it waits or runs, and was not ended.
@@ -94,7 +108,7 @@ impl Stages {
     }
 }
 
-fn place(slot: u32) -> (usize, usize) {
+pub(crate) fn place(slot: u32) -> (usize, usize) {
     let index = slot as usize + FIRST;
     let chunk = (index / FIRST).ilog2() as usize;
     (chunk, index - (FIRST << chunk))
@@ -148,7 +162,7 @@ mod tests {
         let stages = Stages::default();
         stages.open(CALL);
         assert!(stages.is_wanted(CALL));
-        assert_eq!(stages.end(CALL), Was::Waiting);
+        assert_eq!(stages.end(CALL), Some(Was::Waiting));
         assert!(!stages.begin(CALL));
         assert!(!stages.is_wanted(CALL));
     }
@@ -159,7 +173,7 @@ mod tests {
         stages.open(CALL);
         assert!(stages.begin(CALL));
         assert!(stages.is_wanted(CALL));
-        assert_eq!(stages.end(CALL), Was::Running);
+        assert_eq!(stages.end(CALL), Some(Was::Running));
         assert!(!stages.is_wanted(CALL));
     }
 
@@ -185,6 +199,35 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_was_answered_is_not_ended_and_one_that_was_ended_or_never_began_is_not_answered() {
+        let stages = Stages::default();
+        stages.open(CALL);
+        assert!(!stages.answer(CALL), "it waits");
+        assert!(stages.begin(CALL) && stages.answer(CALL));
+        assert!(!stages.answer(CALL));
+        assert_eq!(stages.end(CALL), None);
+        let next = CallRef { generation: 4, ..CALL };
+        stages.open(next);
+        assert!(stages.begin(next));
+        assert_eq!(stages.end(next), Some(Was::Running));
+        assert!(!stages.answer(next));
+    }
+
+    #[test]
+    fn of_answer_and_end_at_once_exactly_one_comes_first() {
+        let stages = Arc::new(Stages::default());
+        for generation in 0..2000 {
+            let call = CallRef { slot: 0, generation };
+            stages.open(call);
+            assert!(stages.begin(call));
+            let other = stages.clone();
+            let answered = std::thread::spawn(move || other.answer(call));
+            let was = stages.end(call);
+            assert_eq!(answered.join().unwrap(), was.is_none());
+        }
+    }
+
+    #[test]
     fn of_begin_and_end_at_once_exactly_one_comes_first() {
         let stages = Arc::new(Stages::default());
         for generation in 0..2000 {
@@ -193,7 +236,7 @@ mod tests {
             let other = stages.clone();
             let begun = std::thread::spawn(move || other.begin(call));
             let was = stages.end(call);
-            assert_eq!(begun.join().unwrap(), was == Was::Running);
+            assert_eq!(begun.join().unwrap(), was == Some(Was::Running));
         }
     }
 }

@@ -11,7 +11,7 @@ const STAGES: [(&str, &str); 8] = [
     ("postroom_actors::pool::handover", "was idle and is claimed"),
     ("postroom_actors::worker", "takes it"),
     ("postroom_actors::desk", "the handler of echo.echo runs"),
-    ("postroom_actors::reader", "the hub writes 1 replies"),
+    ("postroom_actors::reply", "their worker writes 1 replies"),
 ];
 
 #[test]

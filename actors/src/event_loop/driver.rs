@@ -143,7 +143,7 @@ impl Driver {
     /// descriptor left: it needs one.
     pub async fn drive(&mut self) -> io::Result<()> {
         let (_, epoll) = self.prepare(false)?;
-        let mut watched = Watched { inner: watch(epoll.try_clone()?)?, epoll };
+        let mut watched = Watched { inner: watch(Arc::new(epoll.try_clone()?))?, epoll };
         loop {
             if self.phase == Phase::Between {
                 let (plan, epoll) = self.prepare(true)?;
@@ -196,7 +196,7 @@ impl fmt::Debug for Driver {
 
 /// An epoll set as the arbiter's reactor watches it.
 struct Watched {
-    inner: AsyncFd<OwnedFd>,
+    inner: AsyncFd<Arc<OwnedFd>>,
     /// Which set it is.
     epoll: Arc<OwnedFd>,
 }
@@ -207,7 +207,7 @@ impl Watched {
         if Arc::ptr_eq(&self.epoll, epoll) {
             return true;
         }
-        match epoll.try_clone().and_then(watch) {
+        match epoll.try_clone().map(Arc::new).and_then(watch) {
             Ok(inner) => {
                 *self = Watched { inner, epoll: epoll.clone() };
                 true

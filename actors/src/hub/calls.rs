@@ -230,7 +230,8 @@ impl Calls {
     pub(crate) fn end(&mut self, call: CallRef) -> Option<Ended> {
         let was = match self.record(call)?.place {
             Place::Answered | Place::Free => return None,
-            _ => self.hubs.stages(self.hub).end(call),
+            // The reply is being written by the thread that ran the call: it is on its way here.
+            _ => self.hubs.stages(self.hub).end(call)?,
         };
         self.unlink(call);
         let record = self.record(call)?;

@@ -24,8 +24,9 @@ use tokio::sync::mpsc;
 use crate::desk::Desk;
 use crate::hub::calls::{Accepted, Calls, Ended, Place};
 use crate::hub::inline::InlineFeed;
+use crate::hub::line::Line;
 use crate::hub::table::Table;
-use crate::hub::{Hub, Welcome};
+use crate::hub::{Hub, Mail, SOON, Welcome};
 use crate::job::{ClientKey, Content, Job, Shell, Ticket};
 use crate::limits::Limits;
 use crate::peer::Peer;
@@ -36,7 +37,7 @@ use crate::program::{Class, Codec};
 use crate::reader::client::{Accept, Arguments, Client, Found, Named, Sink, Start};
 use crate::reader::deadlines::Deadlines;
 use crate::reader::{Connection, Reader, Socket};
-use crate::reply::{Done, Replies};
+use crate::reply::{Done, Replies, Sent};
 use crate::stage::CallRef;
 use crate::stats::block::Block;
 use crate::stats::buckets::bucket;
@@ -65,10 +66,14 @@ pub(crate) struct HubCore {
     sleeps_until: Cell<Option<Instant>>,
     inline: Rc<InlineFeed>,
     inline_desk: OnceCell<Rc<Desk>>,
+    /// Room for what lies in the inbox.
+    mails: RefCell<Vec<Mail>>,
     /// The worker that got the last basket.
     last_worker: Cell<usize>,
     /// When to look after calls that may be stuck.
     rescue_at: Cell<Option<Instant>>,
+    /// When to look what the workers have sent, if nothing comes of it before.
+    collect_at: Cell<Option<Instant>>,
     /// Set while the service stops; dropped when no client is left.
     draining: RefCell<Option<mpsc::Sender<()>>>,
     drained: Cell<bool>,
@@ -144,8 +149,10 @@ impl HubCore {
             sleeps_until: Cell::new(None),
             inline: inline.clone(),
             inline_desk: OnceCell::new(),
+            mails: RefCell::default(),
             last_worker: Cell::new(0),
             rescue_at: Cell::new(None),
+            collect_at: Cell::new(None),
             draining: RefCell::default(),
             drained: Cell::new(false),
             handover,
@@ -172,13 +179,16 @@ impl HubCore {
         if self.draining.borrow().is_some() || self.drained.get() {
             client.close(Some(Error::shutting_down()));
         }
+        let shared = socket.share();
         let connection = Rc::new(RefCell::new(Connection::new(client, socket)));
         let key = self.clients.borrow_mut().insert(|_| connection.clone());
+        self.handover.hubs().lines(self.number).open(key, shared);
         Reader::new(connection, self.clone(), key, place).start();
     }
 
     /// A reader has ended.
     pub(crate) fn forget(&self, key: ClientKey) {
+        self.close_line(key);
         self.clients.borrow_mut().remove(key);
         let clients = self.clients.borrow();
         let mut deadlines = self.deadlines.borrow_mut();
@@ -187,6 +197,43 @@ impl HubCore {
         }
         drop(clients);
         self.is_drained();
+    }
+
+    /// Takes what the workers have sent.
+    pub(crate) fn collect(self: &Rc<Self>) {
+        let inbox = self.handover.hubs().inbox(self.number);
+        let mut mails = self.mails.take();
+        // What comes while this is worked off has asked again, or is seen here.
+        while inbox.take(&mut mails) {
+            for mail in mails.drain(..) {
+                match mail {
+                    Mail::Replies(replies) => self.deliver(replies),
+                    Mail::Sent(sent) => self.sent(sent),
+                }
+            }
+            mails.shrink_to(KEPT);
+        }
+        *self.mails.borrow_mut() = mails;
+    }
+
+    /// Workers have written these replies, or have left them to be written here.
+    fn sent(self: &Rc<Self>, sent: Vec<Sent>) {
+        let now = Instant::now();
+        for Sent { run, written, .. } in sent {
+            let key = run.client;
+            let line = self.line(key);
+            self.with_client(key, now, |connection| connection.sent(run, written, line, now));
+        }
+    }
+
+    /// Gives up the socket of a client that has left. False when that has to be tried again, once a worker has reported.
+    pub(crate) fn close_line(&self, key: ClientKey) -> bool {
+        self.handover.hubs().lines(self.number).close(key)
+    }
+
+    /// The line to a client.
+    pub(crate) fn line(&self, key: ClientKey) -> Option<&Line> {
+        self.handover.hubs().lines(self.number).get(key)
     }
 
     /// Writes replies, each to its client if that is still there.
@@ -198,7 +245,9 @@ impl HubCore {
             let mut calls = self.calls.borrow_mut();
             let client = calls.client(done.call)?;
             let finished = calls.finish(done.call)?;
-            if finished.is_wanted {
+            if done.is_counted {
+                // By who wrote its reply.
+            } else if finished.is_wanted {
                 self.stats.answered(finished.entry, done.verdict, done.queued, done.ran);
             } else {
                 self.stats.late(finished.entry, done.queued, done.ran);
@@ -210,7 +259,8 @@ impl HubCore {
         };
         replies.for_each_run(take, |run| {
             let key = run.client;
-            self.with_client(key, now, |connection| connection.deliver(run, now));
+            let line = self.line(key);
+            self.with_client(key, now, |connection| connection.deliver(run, line, now));
         });
         for (client, key) in keys {
             self.with_client(client, now, |connection| {
@@ -263,6 +313,7 @@ impl HubCore {
 
     /// Every client is told that the service stops; `done` is dropped when none is left.
     pub(crate) fn drain(self: &Rc<Self>, done: mpsc::Sender<()>) {
+        self.collect();
         *self.draining.borrow_mut() = Some(done);
         let now = Instant::now();
         for (key, connection) in self.all() {
@@ -275,6 +326,7 @@ impl HubCore {
 
     /// Answers every call that is left with `shutting_down`. Returns how many there were.
     pub(crate) fn finish(self: &Rc<Self>) -> usize {
+        self.collect();
         let now = Instant::now();
         let error = Error::shutting_down();
         let mut calls = 0;
@@ -324,7 +376,9 @@ impl HubCore {
     }
 
     /// Hands on the calls of this turn.
-    pub(super) fn flush(&self) {
+    pub(super) fn flush(self: &Rc<Self>) {
+        // What a client has read a reply to is done, for the calls that it sent then.
+        self.collect();
         let (blocking, asynchronous) = {
             let mut basket = self.basket.borrow_mut();
             if basket.is_empty() {
@@ -338,17 +392,27 @@ impl HubCore {
             let mut take = |class: Class| std::mem::take(&mut basket.lots[class as usize].jobs);
             (take(Class::Blocking), take(Class::Asynchronous))
         };
-        if !blocking.is_empty() {
-            let now = Instant::now();
-            if self.handover.dispatch(blocking, &self.last_worker, now) && self.rescue_at.get().is_none() {
-                self.rescue_at.set(Some(now + OVERDUE));
-            }
-        }
-        if !asynchronous.is_empty() {
-            self.handover.dispatch_async(asynchronous.into());
+        if !blocking.is_empty() || !asynchronous.is_empty() {
+            self.hand_on(blocking, asynchronous, Instant::now());
         }
         if self.inline.has_jobs() {
             self.begin_inline();
+        }
+    }
+
+    fn hand_on(&self, blocking: VecDeque<Job>, asynchronous: VecDeque<Job>, now: Instant) {
+        if self.collect_at.get().is_none() {
+            self.collect_at.set(Some(now + SOON));
+            self.handover.hubs().inbox(self.number).will_come(true);
+        }
+        if !blocking.is_empty()
+            && self.handover.dispatch(blocking, &self.last_worker, now)
+            && self.rescue_at.get().is_none()
+        {
+            self.rescue_at.set(Some(now + OVERDUE));
+        }
+        if !asynchronous.is_empty() {
+            self.handover.dispatch_async(asynchronous.into());
         }
     }
 
@@ -356,6 +420,11 @@ impl HubCore {
     pub(super) fn tick(self: &Rc<Self>) -> Option<Instant> {
         if self.next_time().is_some_and(|time| time <= Instant::now()) {
             let now = Instant::now();
+            if self.collect_at.get().is_some_and(|at| at <= now) {
+                self.collect_at.set(None);
+                self.handover.hubs().inbox(self.number).will_come(false);
+                self.collect();
+            }
             if self.rescue_at.get().is_some_and(|at| at <= now) {
                 let more = self.handover.rescue(now);
                 self.rescue_at.set(more.then(|| now + OVERDUE));
@@ -388,8 +457,9 @@ impl HubCore {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let deadlines = [self.deadlines.borrow().next(), self.calls.borrow().next_deadline(), self.rescue_at.get()];
-        deadlines.into_iter().flatten().min()
+        let own = [self.rescue_at.get(), self.collect_at.get()];
+        let deadlines = [self.deadlines.borrow().next(), self.calls.borrow().next_deadline()];
+        deadlines.into_iter().chain(own).flatten().min()
     }
 
     fn wake_turn(&self) {
@@ -482,6 +552,7 @@ impl Sink for HubSink<'_> {
             program: header.program,
             version: header.version,
             procedure: header.procedure,
+            entry,
             serial: header.serial,
             form,
             cost,
@@ -511,7 +582,7 @@ impl Sink for HubSink<'_> {
             lot.jobs.reserve(lot.expected);
         }
         lot.payloads.push(shared);
-        let content = Content { ticket, entry, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
+        let content = Content { ticket, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
         lot.jobs.push_back(Job::new(content, self.hub.shells.borrow_mut().pop()));
     }
 }

@@ -66,14 +66,16 @@ impl Feed for Rc<InlineFeed> {
             next = self.queue.borrow_mut().pop_front();
         }
         if let Some(job) = &next {
-            self.hubs.beat(job.ticket.hub.into()).begin(job.entry, &job.ticket, job.ticket.begun);
-        } else {
-            // All are done: what is ready leaves, on the thread that is to write it anyway.
+            self.hubs.beat(job.ticket.hub.into()).begin(job.ticket.entry, &job.ticket, job.ticket.begun);
+        }
+        let leaves = match &next {
+            Some(_) => self.replies.borrow().is_ripe(),
+            None => !self.replies.borrow().is_empty(),
+        };
+        if leaves {
+            // On the thread that is to write it anyway.
             let replies = self.replies.borrow_mut().take();
-            let hub = self.hub.borrow().upgrade();
-            if let Some(hub) = hub
-                && !replies.is_empty()
-            {
+            if let Some(hub) = self.hub.borrow().upgrade() {
                 hub.deliver(replies);
             }
         }

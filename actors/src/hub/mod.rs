@@ -4,11 +4,14 @@
 //! them written; it owns what the readers of an arbiter share ([`HubCore`]): the table of clients, the
 //! read buffer, the basket, the deadlines with their one timer, and the handlers of inline procedures.
 //!
-//! Bounds of its mailbox: new clients by `max_clients`, replies by the calls in progress.
+//! Bounds: new clients in its mailbox by `max_clients`; what the workers send, which lies beside the mailbox and is
+//! taken at the beginning of a turn or when the mailbox says so, by the calls in progress.
 
 pub(crate) mod calls;
 pub(crate) mod core;
+mod inbox;
 mod inline;
+pub(crate) mod line;
 pub(crate) mod table;
 mod turn;
 
@@ -21,6 +24,9 @@ use postroom_protocol::Error;
 use tokio::sync::mpsc;
 
 use self::core::HubCore;
+use self::inbox::Inbox;
+pub(crate) use self::inbox::{Mail, SOON};
+use self::line::Lines;
 use crate::event_loop::EventLoop;
 use crate::job::{ClientKey, Job};
 use crate::limits::Limits;
@@ -31,7 +37,7 @@ use crate::reader::Stream;
 use crate::reply::Replies;
 use crate::server::Ready;
 use crate::stage::Stages;
-use crate::stats::block::Block;
+use crate::stats::block::{Block, SharedBlock};
 use crate::stats::outcome::Verdict;
 use crate::watchdog::beat::Beat;
 
@@ -43,12 +49,12 @@ pub(crate) struct Hubs(Box<[HubPlace]>, OnceLock<EventLoop>);
 struct HubPlace {
     address: OnceLock<Addr<Hub>>,
     stages: Stages,
+    lines: Lines,
+    inbox: Inbox,
     block: Arc<Block>,
+    by_workers: SharedBlock,
     /// The inline call that runs, for the watchdog.
     beat: Beat,
-    /// What was sent to a hub that is not there, for a simulation that stands in its place.
-    #[cfg(test)]
-    delivered: std::sync::Mutex<Vec<Replies>>,
 }
 
 impl Hubs {
@@ -57,10 +63,11 @@ impl Hubs {
         let place = || HubPlace {
             address: OnceLock::new(),
             stages: Stages::default(),
+            lines: Lines::default(),
+            inbox: Inbox::default(),
             block: Arc::new(Block::new(procedures)),
+            by_workers: SharedBlock::new(procedures),
             beat: Beat::default(),
-            #[cfg(test)]
-            delivered: std::sync::Mutex::default(),
         };
         Self(std::iter::repeat_with(place).take(hubs).collect(), OnceLock::new())
     }
@@ -103,6 +110,11 @@ impl Hubs {
         &self.0[hub].block
     }
 
+    /// What workers count of the calls of a hub: those whose replies they write.
+    pub(crate) fn by_workers(&self, hub: usize) -> &SharedBlock {
+        &self.0[hub].by_workers
+    }
+
     /// Gives a client a default deadline for its calls.
     pub(crate) fn set_default_deadline(&self, hub: u16, client: ClientKey, deadline: Duration) {
         if let Some(address) = self.get(hub.into()) {
@@ -110,26 +122,71 @@ impl Hubs {
         }
     }
 
+    /// The lines to the clients of a hub.
+    pub(crate) fn lines(&self, hub: u16) -> &Lines {
+        &self.0[usize::from(hub)].lines
+    }
+
+    /// What was sent to a hub and not taken yet.
+    pub(crate) fn inbox(&self, hub: u16) -> &Inbox {
+        &self.0[usize::from(hub)].inbox
+    }
+
     /// Sends replies to one hub.
     pub(crate) fn deliver(&self, hub: usize, replies: Replies) {
-        match self.get(hub) {
-            Some(address) => address.do_send(Deliver(replies)),
-            #[cfg(test)]
-            None => self.0[hub].delivered.lock().unwrap().push(replies),
-            #[cfg(not(test))]
-            None => {}
+        self.0[hub].inbox.put(Mail::Replies(replies));
+        self.wake(hub);
+    }
+
+    /// Has a hub look into its inbox.
+    fn wake(&self, hub: usize) {
+        if self.0[hub].inbox.ask()
+            && let Some(address) = self.get(hub)
+        {
+            address.do_send(Collect);
+        }
+    }
+
+    /// Writes replies of calls that the caller has run, as far as it can; the rest is left to the hub.
+    pub(crate) fn answer(&self, hub: usize, mut replies: Replies) {
+        let place = &self.0[hub];
+        let (mut sent, mut is_urgent) = {
+            let counting = place.by_workers.begin();
+            replies.decide(&place.stages, |entry, done| counting.answered(entry, done.verdict, done.queued, done.ran))
+        };
+        place.inbox.put(Mail::Replies(replies));
+        if !sent.is_empty() {
+            for sent in &mut sent {
+                is_urgent |= sent.write(&place.lines);
+            }
+            place.inbox.put(Mail::Sent(sent));
+        }
+        if is_urgent || !place.inbox.comes() {
+            self.wake(hub);
         }
     }
 
     #[cfg(test)]
     pub(crate) fn has_delivered(&self, hub: usize) -> bool {
-        !self.0[hub].delivered.lock().unwrap().is_empty()
+        self.0[hub].inbox.has_mail()
     }
 
     /// What was sent to a hub that is not there.
     #[cfg(test)]
     pub(crate) fn take_delivered(&self, hub: usize) -> Vec<Replies> {
-        std::mem::take(&mut *self.0[hub].delivered.lock().unwrap())
+        let mut mails = Vec::new();
+        self.0[hub].inbox.take(&mut mails);
+        let replies = |mail| if let Mail::Replies(replies) = mail { replies } else { panic!("{mail:?}") };
+        mails.into_iter().map(replies).collect()
+    }
+
+    /// The same as [`Self::answer`] for all hubs that have any replies, by number.
+    pub(crate) fn answer_all(&self, replies: Vec<Replies>) {
+        for (hub, replies) in replies.into_iter().enumerate() {
+            if !replies.is_empty() {
+                self.answer(hub, replies);
+            }
+        }
     }
 
     /// Sends replies to all hubs that have any, by number.
@@ -176,10 +233,10 @@ pub(crate) struct Welcome {
     pub(crate) place: Place,
 }
 
-/// Replies have become ready.
+/// Something lies in the inbox.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct Deliver(Replies);
+struct Collect;
 
 /// The service stops: every client is told once its calls are answered, and closed.
 ///
@@ -239,12 +296,12 @@ impl Handler<Welcome> for Hub {
     }
 }
 
-impl Handler<Deliver> for Hub {
+impl Handler<Collect> for Hub {
     type Result = ();
 
-    fn handle(&mut self, replies: Deliver, _: &mut Self::Context) {
+    fn handle(&mut self, _: Collect, _: &mut Self::Context) {
         if let Some(core) = &self.core {
-            core.deliver(replies.0);
+            core.collect();
         }
     }
 }

@@ -174,7 +174,7 @@ impl Handover {
     ///
     /// Returns whether a call may now wait behind another, so that somebody has to look after it ([`Self::rescue`]).
     pub(crate) fn dispatch(&self, mut jobs: VecDeque<Job>, last: &Cell<usize>, now: Instant) -> bool {
-        let is_priority = |job: &Job| self.registry.procedure(job.entry).priority;
+        let is_priority = |job: &Job| self.registry.procedure(job.ticket.entry).priority;
         let mut watch = false;
         let mut first = Vec::new();
         if self.has_priority && jobs.iter().any(is_priority) {
@@ -281,7 +281,7 @@ impl Handover {
 
     /// When a refused call may be tried again: when what waits now is done, by the measured time of this procedure.
     fn retry_after_ms(&self, job: &Job) -> u32 {
-        let each = self.registry.procedure(job.entry).estimate.get();
+        let each = self.registry.procedure(job.ticket.entry).estimate.get();
         let waiting = self.ordinary.waiting() as u64;
         let workers = self.ordinary.used_slots().max(1) as u64;
         let ms = each.saturating_mul(waiting) / workers / 1_000_000;
@@ -666,7 +666,7 @@ struct Batch<'a> {
 
 impl Source for Batch<'_> {
     fn estimate(&self) -> Option<u64> {
-        self.jobs.front().map(|job| self.registry.procedure(job.entry).estimate.get())
+        self.jobs.front().map(|job| self.registry.procedure(job.ticket.entry).estimate.get())
     }
 
     fn take(&mut self) -> Option<Job> {

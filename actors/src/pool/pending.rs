@@ -127,7 +127,7 @@ impl Pending {
     }
 
     pub(crate) fn push(&mut self, job: Job, end: End, registry: &Registry, now: Instant) {
-        let procedure = registry.procedure(job.entry);
+        let procedure = registry.procedure(job.ticket.entry);
         let expected_ns = procedure.estimate.get().min(MAX_WAIT_NS);
         let lanes = self.lanes_mut(procedure.class);
         let waiting = Waiting { job, since: now, expected_ns };
@@ -223,7 +223,7 @@ struct Blocking<'a> {
 impl Source for Blocking<'_> {
     fn estimate(&self) -> Option<u64> {
         let waiting = self.lanes.next(self.takes)?;
-        Some(self.registry.procedure(waiting.job.entry).estimate.get())
+        Some(self.registry.procedure(waiting.job.ticket.entry).estimate.get())
     }
 
     fn take(&mut self) -> Option<Job> {
@@ -256,7 +256,7 @@ mod tests {
 
     fn job(serial: u32, procedure: i32, registry: &Registry) -> Job {
         let mut job = Job::for_test(serial);
-        job.entry = registry.find(1, 1, procedure).unwrap();
+        job.ticket.entry = registry.find(1, 1, procedure).unwrap();
         job
     }
 

@@ -126,7 +126,7 @@ impl Tray {
         }
     }
 
-    /// Keeps a reply until the worker sends what it has.
+    /// Keeps a reply until the worker sends what it has. Whether that is to be before another call runs.
     pub(crate) fn answer(
         &self,
         ticket: &Ticket,
@@ -134,7 +134,7 @@ impl Tray {
         now: Instant,
         packet: &mut Vec<u8>,
         shell: Option<Shell>,
-    ) {
+    ) -> bool {
         let mut inner = self.lock();
         inner.has_replies = true;
         let replies = &mut inner.replies[usize::from(ticket.hub)];
@@ -142,6 +142,7 @@ impl Tray {
         if let Some(shell) = shell {
             replies.give_back(shell);
         }
+        replies.is_ripe()
     }
 
     /// The replies that are to be sent, by hub; empty when there are none.

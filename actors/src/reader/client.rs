@@ -298,6 +298,13 @@ impl Client {
         self.push(bytes, replies, now);
     }
 
+    /// The same for what is left of replies that another thread has begun to write.
+    pub(crate) fn answered_in_part(&mut self, rest: Bytes, replies: usize, cost: u64, now: Instant) {
+        self.running_bytes -= cost;
+        self.written_at = now;
+        self.output.push_rest(rest, replies);
+    }
+
     /// So many bytes of the output have left.
     pub(crate) fn wrote(&mut self, bytes: usize, now: Instant) {
         let replies = self.output.advance(bytes);
@@ -569,6 +576,11 @@ impl Client {
         } else {
             None
         }
+    }
+
+    /// Whether something waits for the replies to this client's calls to have left.
+    pub(crate) fn presses(&self) -> bool {
+        !self.backlog.is_empty() || self.is_held || !self.keys.is_empty() || !matches!(self.phase, Phase::Open)
     }
 
     /// What the client is doing, for the statistics.

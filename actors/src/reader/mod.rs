@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::MutexGuard;
 use std::task::{self, Poll, Waker};
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context};
 use bytes::Bytes;
 
 use crate::hub::core::HubCore;
+use crate::hub::line::{End, Line};
 use crate::job::ClientKey;
 use crate::listener::census::Place;
 use crate::reply::Run;
@@ -53,6 +55,14 @@ pub(crate) struct Connection {
     waker: Option<Waker>,
     /// Whether the socket has refused bytes: only the reader writes then, when it is woken for it.
     blocked: bool,
+    /// Whether another thread writes: what there is to write waits until it has reported.
+    is_others: bool,
+    /// Whether workers were told to report at once.
+    presses: bool,
+    /// Whether nobody has the socket any more, after the client has left.
+    is_let_go: bool,
+    /// Whether the output begins with the rest of what another thread has written in part.
+    has_rest: bool,
     /// Whether the reader has stopped reading, and has to be woken when that ends.
     paused: bool,
     /// This client's entry among the deadlines of the arbiter.
@@ -107,7 +117,19 @@ impl ActorFuture<Reader> for Serve {
 
 impl Connection {
     pub(crate) fn new(client: Client, socket: Socket) -> Self {
-        Self { client, socket, waker: None, blocked: false, paused: false, entered: None, counted: None }
+        Self {
+            client,
+            socket,
+            waker: None,
+            blocked: false,
+            is_others: false,
+            presses: false,
+            is_let_go: false,
+            has_rest: false,
+            paused: false,
+            entered: None,
+            counted: None,
+        }
     }
 
     /// Reads and writes what can be read and written. Ready when the connection has ended.
@@ -116,7 +138,7 @@ impl Connection {
             self.waker = Some(task.waker().clone());
         }
         self.blocked = false;
-        self.write_with(Instant::now(), |socket, pieces| socket.poll_write(task, pieces));
+        self.write_with(hub.line(key), Instant::now(), |socket, pieces| socket.poll_write(task, pieces));
         self.paused = false;
         for _ in 0..READS_PER_TURN {
             self.settle(key, hub, Instant::now());
@@ -174,24 +196,58 @@ impl Connection {
         Poll::Ready(Ok(read.bytes > 0))
     }
 
+    /// Replies of this client were written by the thread that ran their calls, up to so many bytes.
+    pub(crate) fn sent(&mut self, run: Run, written: usize, line: Option<&Line>, now: Instant) {
+        self.is_others = false;
+        if written == run.bytes.len() || self.client.is_gone() {
+            return self.client.answered_and_left(run.replies, run.cost, now);
+        }
+        if written == 0 {
+            return self.deliver(run, line, now);
+        }
+        let Run { bytes, buffer, replies, cost, .. } = run;
+        self.has_rest = true;
+        self.client.answered_in_part(keep(bytes.slice(written..), buffer), replies, cost, now);
+    }
+
+    /// The line, for the hub to write, unless somebody else writes or has written a packet in part. What there is to
+    /// write is looked at again when that is reported.
+    fn own<'a>(&mut self, line: Option<&'a Line>) -> Option<MutexGuard<'a, End>> {
+        let mut end = line.and_then(Line::take);
+        if let Some(taken) = &mut end
+            && taken.rest_follows
+        {
+            if self.has_rest {
+                (self.has_rest, taken.rest_follows) = (false, false);
+            } else {
+                end = None;
+            }
+        }
+        self.is_others = end.is_none();
+        end
+    }
+
     /// Replies of this client are there: they leave at once if they can.
-    pub(crate) fn deliver(&mut self, run: Run, now: Instant) {
+    pub(crate) fn deliver(&mut self, run: Run, line: Option<&Line>, now: Instant) {
         let Run { client: _, mut bytes, buffer, replies, cost } = run;
         // A notification has no bytes to write.
         if self.client.is_gone() || bytes.is_empty() {
             return self.client.answered_and_left(replies, cost, now);
         }
         log::trace!(client = self.client.peer().client_id(); "the hub writes {replies} replies, {} bytes", bytes.len());
-        if !self.client.output.is_empty() {
+        let end = if self.client.output.is_empty() { self.own(line) } else { None };
+        let Some(mut end) = end else {
             return self.client.answered(keep(bytes, buffer), replies, cost, now);
-        }
+        };
         match self.socket.write(&bytes) {
             Ok(written) if written == bytes.len() => self.client.answered_and_left(replies, cost, now),
             Ok(written) => {
+                end.waits = true;
                 let rest = bytes.split_off(written);
                 self.wait(keep(rest, buffer), replies, cost, now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                end.waits = true;
                 self.wait(keep(bytes, buffer), replies, cost, now);
             }
             Err(_) => {
@@ -216,10 +272,13 @@ impl Connection {
                 self.client.disconnect(now, &mut sink);
                 self.socket = Socket::Closed;
             }
+            if self.client.is_gone() && !self.is_let_go {
+                self.is_let_go = hub.close_line(key);
+            }
             // What has left makes room for what waits, and that may have something to say at once.
             self.client.pump(now, &mut sink);
             if self.has_to_write() {
-                self.write(now);
+                self.write(hub.line(key), now);
                 continue;
             }
             match self.client.next(now) {
@@ -235,6 +294,12 @@ impl Connection {
         if self.paused && self.client.wants() != Wants::Nothing {
             self.wake();
         }
+        let presses = self.client.presses();
+        if presses != self.presses
+            && let Some(mut end) = hub.line(key).and_then(Line::take)
+        {
+            (self.presses, end.presses) = (presses, presses);
+        }
         let state = Some(self.client.state());
         if state != self.counted {
             hub.stats().client(self.counted, state);
@@ -246,7 +311,7 @@ impl Connection {
     }
 
     fn has_to_write(&self) -> bool {
-        !self.blocked && !self.client.output.is_empty() && !self.client.is_gone()
+        !self.blocked && !self.is_others && !self.client.output.is_empty() && !self.client.is_gone()
     }
 
     /// Its entry among the deadlines has come up.
@@ -259,8 +324,8 @@ impl Connection {
     }
 
     /// Writes what the socket takes now. What it refuses is left to the reader, which is woken for it.
-    fn write(&mut self, now: Instant) {
-        self.write_with(now, |socket, pieces| match socket.write_vectored(pieces) {
+    fn write(&mut self, line: Option<&Line>, now: Instant) {
+        self.write_with(line, now, |socket, pieces| match socket.write_vectored(pieces) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             result => Poll::Ready(result),
         });
@@ -269,7 +334,16 @@ impl Connection {
         }
     }
 
-    fn write_with(&mut self, now: Instant, mut write: impl FnMut(&Socket, &[IoSlice<'_>]) -> Poll<io::Result<usize>>) {
+    fn write_with(
+        &mut self,
+        line: Option<&Line>,
+        now: Instant,
+        mut write: impl FnMut(&Socket, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) {
+        if self.client.output.is_empty() {
+            return;
+        }
+        let Some(mut end) = self.own(line) else { return };
         while !self.client.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); output::PIECES];
             let count = self.client.output.slices(&mut slices);
@@ -278,10 +352,12 @@ impl Connection {
                 Poll::Ready(Err(_)) => return self.client.broken(),
                 Poll::Pending => {
                     self.blocked = true;
+                    end.waits = true;
                     return;
                 }
             }
         }
+        end.waits = false;
     }
 
     fn wake(&self) {

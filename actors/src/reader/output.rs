@@ -43,6 +43,12 @@ impl Output {
         }
     }
 
+    /// Adds the rest of packets whose beginning has left: it goes first.
+    pub(crate) fn push_rest(&mut self, bytes: Bytes, replies: usize) {
+        self.length += bytes.len() as u64;
+        self.pieces.push_front(Piece { bytes, replies });
+    }
+
     /// What goes into the next write; how many of `slices` were set.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; PIECES]) -> usize {
         let mut count = 0;

@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -24,8 +25,8 @@ const MAX_FDS_AT_ONCE: usize = 253;
 /// A connected socket, registered with the arbiter's reactor, or a connection inside the process.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Unix(AsyncFd<OwnedFd>),
-    Tcp(AsyncFd<OwnedFd>),
+    Unix(AsyncFd<Arc<OwnedFd>>),
+    Tcp(AsyncFd<Arc<OwnedFd>>),
     Local(LocalEnd),
     /// The client has left: nothing comes and nothing goes.
     Closed,
@@ -52,10 +53,18 @@ impl Socket {
     /// Takes over a connection; its socket, if it is one, is non-blocking already.
     pub(crate) fn new(stream: Stream) -> io::Result<Self> {
         Ok(match stream {
-            Stream::Unix(fd) => Self::Unix(watch(fd)?),
-            Stream::Tcp(fd) => Self::Tcp(watch(fd)?),
+            Stream::Unix(fd) => Self::Unix(watch(Arc::new(fd))?),
+            Stream::Tcp(fd) => Self::Tcp(watch(Arc::new(fd))?),
             Stream::Local(end) => Self::Local(end),
         })
+    }
+
+    /// The socket, for others to write to as well; none for a connection inside the process.
+    pub(crate) fn share(&self) -> Option<Arc<OwnedFd>> {
+        match self {
+            Self::Unix(fd) | Self::Tcp(fd) => Some(fd.get_ref().clone()),
+            Self::Local(_) | Self::Closed => None,
+        }
     }
 
     /// Reads what is there, at most `buffer`.
@@ -172,7 +181,7 @@ impl Socket {
     }
 }
 
-fn receive_with_fds(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> rustix::io::Result<Read> {
+fn receive_with_fds(fd: &AsyncFd<Arc<OwnedFd>>, buffer: &mut [u8]) -> rustix::io::Result<Read> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS_AT_ONCE))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;

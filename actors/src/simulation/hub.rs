@@ -188,6 +188,7 @@ impl Sink for HubSink<'_> {
             program: header.program,
             version: header.version,
             procedure: header.procedure,
+            entry,
             serial: header.serial,
             form,
             cost,
@@ -202,7 +203,7 @@ impl Sink for HubSink<'_> {
         if self.core.basket.is_empty() {
             self.shared.wake(Wake::Turn(self.core.number));
         }
-        let content = Content { ticket, entry, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
+        let content = Content { ticket, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
         self.core.basket.push(Job::new(content, None));
     }
 }
@@ -290,7 +291,7 @@ impl Hub {
         let jobs = std::mem::take(&mut self.core.basket);
         let (mut blocking, mut asynchronous, mut inline) = (VecDeque::new(), Vec::new(), Vec::new());
         for job in jobs {
-            match shared.handover.registry().procedure(job.entry).class {
+            match shared.handover.registry().procedure(job.ticket.entry).class {
                 Class::Blocking => blocking.push_back(job),
                 Class::Asynchronous => asynchronous.push(job),
                 Class::Inline => inline.push(job),

@@ -117,7 +117,7 @@ impl Worker {
         let mut packet = finished(&job, shared);
         shared.handover.tray(self.seat.place).answer(&job.ticket, Verdict::OK, now, &mut packet, None);
         self.answered = Some(now);
-        shared.handover.registry().procedure(job.entry).estimate.observe(now - since);
+        shared.handover.registry().procedure(job.ticket.entry).estimate.observe(now - since);
         self.pop(shared, runs);
         self.poll(shared, runs);
     }
@@ -130,15 +130,15 @@ impl Worker {
                 if !job.begin(handover.hubs(), now) {
                     continue;
                 }
-                let is_priority = job.entry as usize == PRIORITY;
+                let is_priority = job.ticket.entry as usize == PRIORITY;
                 begun(&job, [true, is_priority], shared);
                 if shared.random.borrow_mut().once_in(shared.config.deaths) {
                     return self.die(Some(job), shared);
                 }
-                if handover.registry().procedure(job.entry).estimate.get() > QUANTUM_NS {
+                if handover.registry().procedure(job.ticket.entry).estimate.get() > QUANTUM_NS {
                     handover.hubs().deliver_all(handover.tray(place).take_replies());
                 }
-                let takes = shared.config.runs(job.entry as usize, &mut shared.random.borrow_mut());
+                let takes = shared.config.runs(job.ticket.entry as usize, &mut shared.random.borrow_mut());
                 runs.push(Runs { seat: self.seat, until: now + takes, number: 0 });
                 self.running = Some((job, now));
                 return;
@@ -204,7 +204,7 @@ impl Worker {
                 continue;
             }
             begun(&job, [false; 2], shared);
-            let takes = shared.config.runs(job.entry as usize, &mut shared.random.borrow_mut());
+            let takes = shared.config.runs(job.ticket.entry as usize, &mut shared.random.borrow_mut());
             self.next += 1;
             runs.push(Runs { seat: self.seat, until: now + takes, number: self.next });
             self.futures.insert(self.next, job);

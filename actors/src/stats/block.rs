@@ -1,11 +1,12 @@
 //! What one hub counts, for anybody to read at any time.
 //!
 //! Only the hub's thread writes, so counting is a load and a store, without a lock and without a locked instruction.
+//! What workers count of its calls is in a block of its own ([`SharedBlock`]).
 //! The numbers of one procedure are read together: a version that is odd while they change tells a reader to look
 //! again. Histograms of a procedure exist from its first call on. Nothing here grows with calls or clients.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::limits::{Key, TABLE};
 use crate::stats::buckets::{BUCKETS, Bucket};
@@ -25,6 +26,42 @@ pub(crate) struct Block {
     ignored: AtomicU64,
     /// Results that came when their call was answered already.
     late: AtomicU64,
+}
+
+/// Numbers that several threads count, one at a time.
+#[derive(Debug)]
+pub(crate) struct SharedBlock {
+    block: Block,
+    writing: Mutex<()>,
+}
+
+/// The one who counts now.
+#[derive(Debug)]
+pub(crate) struct Counting<'a> {
+    block: &'a Block,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl SharedBlock {
+    pub(crate) fn new(procedures: usize) -> Self {
+        Self { block: Block::new(procedures), writing: Mutex::default() }
+    }
+
+    /// Locked for moments only, and never for who reads.
+    pub(crate) fn begin(&self) -> Counting<'_> {
+        // The lock guards nothing that a panic could leave half done.
+        Counting { block: &self.block, _turn: self.writing.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    pub(crate) fn read(&self, entry: usize) -> Option<Counted> {
+        self.block.read(entry)
+    }
+}
+
+impl Counting<'_> {
+    pub(crate) fn answered(&self, entry: u32, verdict: Verdict, queued: Bucket, ran: Option<Bucket>) {
+        self.block.answered(entry, verdict, queued, ran);
+    }
 }
 
 /// What a client is doing.

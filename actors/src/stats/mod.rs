@@ -192,10 +192,10 @@ impl Parts {
         let mut procedures = Vec::new();
         for (index, entry) in self.handover.registry().procedures.iter().enumerate() {
             let mut counted: Option<Counted> = None;
-            for block in blocks() {
-                if let Some(more) = block.read(index) {
-                    counted.get_or_insert_with(Counted::none).add(&more);
-                }
+            // Answered calls first: each was accepted before.
+            let by_workers = (0..hubs.len()).map(|hub| hubs.by_workers(hub).read(index));
+            for more in by_workers.chain(blocks().map(|block| block.read(index))).flatten() {
+                counted.get_or_insert_with(Counted::none).add(&more);
             }
             if let Some(counted) = counted {
                 procedures.push(Procedure::new(entry.name.clone(), entry.version, &counted));

@@ -222,7 +222,7 @@ impl AsyncFeed {
     fn send_replies(&self) {
         for (hub, replies) in self.outbox.borrow_mut().iter_mut().enumerate() {
             if !replies.is_empty() {
-                self.handover.hubs().deliver(hub, replies.take());
+                self.handover.hubs().answer(hub, replies.take());
             }
         }
     }
@@ -237,7 +237,7 @@ impl AsyncFeed {
     /// A poll has come to its end before the watchdog saw it, after this time.
     fn look_at_poll(&self, running: &Running, took: Duration) {
         if took >= MAX_POLL {
-            let procedure = &self.handover.registry().procedure(running.entry).name;
+            let procedure = &self.handover.registry().procedure(running.ticket.entry).name;
             let thread = format!("async {}", self.number);
             self.handover.findings().slow_poll(procedure, &thread, running.ticket.call_id(), took);
         }
@@ -275,7 +275,7 @@ impl Feed for Rc<AsyncFeed> {
             let mut job = next?;
             let now = Instant::now();
             if job.begin(self.handover.hubs(), now) {
-                self.handover.async_place(self.number).beat.begin(job.entry, &job.ticket, now);
+                self.handover.async_place(self.number).beat.begin(job.ticket.entry, &job.ticket, now);
                 return Some(job);
             }
             self.left();
@@ -310,7 +310,7 @@ impl Feed for Rc<AsyncFeed> {
         }
         let feed = self.clone();
         let place = self.futures.borrow_mut().next();
-        let (entry, trace) = (running.entry, running.trace.clone());
+        let (entry, trace) = (running.ticket.entry, running.trace.clone());
         let unanswered = Unanswered(Some(OfFuture { feed: feed.clone(), place, ticket, entry, trace }));
         let task = actix_rt::spawn(async move {
             // In this order: however this ends, the future is dropped before its call is reported to be over, for the
@@ -322,7 +322,7 @@ impl Feed for Rc<AsyncFeed> {
                 let poll = || catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task)));
                 let beat = &feed.handover.async_place(feed.number).beat;
                 let begun = Instant::now();
-                beat.begin(running.entry, &running.ticket, begun);
+                beat.begin(running.ticket.entry, &running.ticket, begun);
                 let polled = call::within(call, running.trace.as_ref(), poll);
                 if !beat.end() {
                     feed.look_at_poll(&running, begun.elapsed());

@@ -54,8 +54,13 @@ impl Actor for Worker {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let handover = self.handover.clone();
-        let feed =
-            WorkerFeed { number: self.post.place, running: Cell::new(None), answered: Cell::new(None), handover };
+        let feed = WorkerFeed {
+            number: self.post.place,
+            running: Cell::new(None),
+            answered: Cell::new(None),
+            is_ripe: Cell::new(false),
+            handover,
+        };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
         let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed));
         self.desk = Some(desk);
@@ -106,11 +111,14 @@ struct WorkerFeed {
     running: Cell<Option<(u32, Instant)>>,
     /// When it was answered, which is when the next one begins.
     answered: Cell<Option<Instant>>,
+    /// Whether the replies in the tray are to leave before another call runs.
+    is_ripe: Cell<bool>,
 }
 
 impl WorkerFeed {
     fn send_replies(&self) {
-        self.handover.hubs().deliver_all(self.handover.tray(self.number).take_replies());
+        self.is_ripe.set(false);
+        self.handover.hubs().answer_all(self.handover.tray(self.number).take_replies());
     }
 }
 
@@ -126,16 +134,17 @@ impl Feed for WorkerFeed {
                 if !job.begin(self.handover.hubs(), now) {
                     continue;
                 }
-                if self.handover.registry().procedure(job.entry).estimate.get() > QUANTUM_NS {
-                    // What is ready does not wait for a call that is expected to be slow.
+                let is_slow = self.handover.registry().procedure(job.ticket.entry).estimate.get() > QUANTUM_NS;
+                if is_slow || self.is_ripe.get() {
+                    // What is ready does not wait for a call that is expected to be slow, or for many quick ones.
                     self.send_replies();
                 }
                 log::trace!(
                     client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
                     "worker {} takes it", self.number
                 );
-                self.handover.place(self.number).beat.begin(job.entry, &job.ticket, now);
-                self.running.set(Some((job.entry, now)));
+                self.handover.place(self.number).beat.begin(job.ticket.entry, &job.ticket, now);
+                self.running.set(Some((job.ticket.entry, now)));
                 return Some(job);
             }
             self.send_replies();
@@ -157,7 +166,8 @@ impl Feed for WorkerFeed {
         let now = Instant::now();
         self.answered.set(Some(now));
         self.handover.place(self.number).beat.end();
-        self.handover.tray(self.number).answer(ticket, verdict, now, packet, shell);
+        let is_ripe = self.handover.tray(self.number).answer(ticket, verdict, now, packet, shell);
+        self.is_ripe.set(is_ripe);
     }
 
     fn nudge(&self) {

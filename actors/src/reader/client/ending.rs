@@ -30,17 +30,20 @@ impl Client {
 
     /// Answers every call that is left with this error, or with nothing if the client has left. Returns how many.
     pub(crate) fn finish(&mut self, error: &Error, now: Instant, sink: &mut impl Sink) -> usize {
-        let unanswered = sink.unanswered();
-        for &(call, _) in &unanswered {
-            self.end_call(call, Some(error), now, sink);
-        }
-        unanswered.len()
+        let unanswered = sink.unanswered().into_iter();
+        unanswered.filter(|&(call, _)| self.end_call(call, Some(error), now, sink)).count()
     }
 
-    /// Ends a call before its result has come: the client gets this error for it.
-    pub(crate) fn end_call(&mut self, call: CallRef, error: Option<&Error>, now: Instant, sink: &mut impl Sink) {
+    /// Ends a call before its result has come: the client gets this error for it. False when it is answered already.
+    pub(crate) fn end_call(
+        &mut self,
+        call: CallRef,
+        error: Option<&Error>,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> bool {
         let verdict = error.map_or_else(|| Verdict::of(&Error::cancelled()), Verdict::of);
-        let Some(ended) = sink.end(call, verdict, now) else { return };
+        let Some(ended) = sink.end(call, verdict, now) else { return false };
         log::debug!(
             client = self.peer.client_id(), serial = ended.header.serial, trace = ended.trace.as_deref();
             "a call ended {}: {}",
@@ -62,7 +65,7 @@ impl Client {
             if let Some(packet) = packet {
                 self.push(packet, 0, now);
             }
-            return;
+            return true;
         }
         if let (Place::Key, Some(waiting)) = (ended.place, ended.key.as_ref().and_then(|key| self.keys.get_mut(key))) {
             waiting.retain(|held| held.call != call);
@@ -74,6 +77,7 @@ impl Client {
         if let (Place::Started, false, Some(key)) = (ended.place, ended.is_running, &ended.key) {
             self.key_done(key, sink);
         }
+        true
     }
 
     /// The call whose deadline has passed is answered.
