@@ -74,10 +74,11 @@ pub mod testing;
 pub mod cli;
 
 pub use config::Config;
+pub use postroom_actors::events::{Event, Overflow, Publisher, SubscribeOptions, Subscription};
 pub use postroom_actors::{
     Address, BindError, Call, CallId, Class, Code, Codec, Credentials, Error, Handlers, Health, LimitErrors, Limits,
     Outcome, Peer, Procedure, Program, ProgramErrors, Reason, Report, Schemas, StartError, Stopper, Transport,
-    UnixAccess, Workers, call, event_loop, limits, stats,
+    UnixAccess, Workers, call, event_loop, events, limits, stats,
 };
 pub use postroom_client as client;
 pub use postroom_protocol::{libvirt, xdr};

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 
 use postroom_actors::event_loop::EventLoop;
+use postroom_actors::events::Publisher;
 use postroom_actors::local::Local;
 use postroom_actors::stats::Stats;
-use postroom_actors::{Address, Health, LimitErrors, Report, Stopper, Workers};
+use postroom_actors::{Address, Error, Health, LimitErrors, Report, Stopper, Workers};
 use postroom_client::{Connector, Duplex, LocalService};
 
 /// A service that runs on threads of its own.
@@ -42,6 +43,16 @@ impl Running {
     /// service's control thread, and should be short. It ends with the service.
     pub fn event_loop(&self) -> &EventLoop {
         self.0.event_loop()
+    }
+
+    /// Publishes the events of a program, by the name of the program (its highest version, or `name/version`): from any
+    /// thread of the embedding program, and from callbacks of the event loop. It does not keep the service running.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program or version.
+    pub fn publisher(&self, program: &str) -> Result<Publisher, Error> {
+        self.0.publisher(program)
     }
 
     /// The numbers of the service, those of each procedure as they were at one moment.

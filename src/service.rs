@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use postroom_actors::events::ClientEvents;
 use postroom_actors::{Parts, Program, Report, StartError, UnixAccess, stats};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -103,7 +104,9 @@ impl Service {
         }
         let stats = stats::Source::default();
         let directory = builtin::directory::Info::new(name, version, &limits, &programs, stats.clone());
-        programs.push(builtin::directory::program(Arc::new(directory)));
+        let directory = builtin::directory::program(Arc::new(directory));
+        let clients = ClientEvents { publisher: directory.publisher(), event: builtin::directory::CLIENTS };
+        programs.push(directory);
         programs.push(builtin::keepalive());
         let running = postroom_actors::Running::start(Parts {
             limits,
@@ -111,6 +114,7 @@ impl Service {
             unix_access: UnixAccess { mode: config.unix_sock_perms, group: config.unix_sock_group },
             programs,
             stats,
+            client_events: Some(clients),
         });
         running.map(Running::new)
     }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Message;
+use postroom_protocol::Error;
 
 use crate::event_loop::EventLoop;
+use crate::events::{Event, Publisher, SubscribeOptions, Subscription};
 use crate::peer::Peer;
 use crate::stage::View;
 
@@ -31,8 +33,25 @@ pub(crate) struct Context {
     pub(crate) serial: u32,
     pub(crate) trace: Option<Arc<str>>,
     pub(crate) deadline: Option<Instant>,
-    /// Whether it is still wanted; none for a call that a test made.
-    pub(crate) view: Option<View>,
+    pub(crate) from: From,
+}
+
+/// Where a call came from.
+#[derive(Clone, Debug)]
+pub(crate) enum From {
+    /// From a client of a service: whether it is still wanted, and what there is for it.
+    Client(View),
+    /// From a test, which may want to know what is published.
+    Test(Publisher),
+}
+
+impl Context {
+    fn view(&self) -> Option<&View> {
+        match &self.from {
+            From::Client(view) => Some(view),
+            From::Test(_) => None,
+        }
+    }
 }
 
 impl<M: Message> Message for Call<M> {
@@ -46,7 +65,12 @@ impl<M> Call<M> {
 
     /// A call as a test makes it; see the module `testing` of the crate `postroom`.
     pub fn for_test(args: M, peer: Peer, serial: u32) -> Self {
-        Self::new(args, Context { peer, serial, trace: None, deadline: None, view: None })
+        Self::for_test_with(args, peer, serial, Publisher::for_test())
+    }
+
+    /// The same with the publisher of a test, which tells it what the handler publishes.
+    pub fn for_test_with(args: M, peer: Peer, serial: u32, publisher: Publisher) -> Self {
+        Self::new(args, Context { peer, serial, trace: None, deadline: None, from: From::Test(publisher) })
     }
 
     /// Who called: transport, user, group, process, and the number of the connection.
@@ -82,7 +106,7 @@ impl<M> Call<M> {
     /// A blocking handler that runs long should look at this now and then and give up; its result is thrown away. The
     /// future of an async handler is dropped, so it need not look. Costs one atomic load.
     pub fn is_cancelled(&self) -> bool {
-        self.context.view.as_ref().is_some_and(|view| !view.is_wanted())
+        self.context.view().is_some_and(|view| !view.is_wanted())
     }
 
     /// The event loop of the service: handlers may have it watch descriptors and timers. Its callbacks run on the
@@ -90,13 +114,68 @@ impl<M> Call<M> {
     ///
     /// `None` only for a call that a test made.
     pub fn event_loop(&self) -> Option<&EventLoop> {
-        self.context.view.as_ref()?.event_loop()
+        self.context.view()?.event_loop()
+    }
+
+    /// Publishes the events of the program that is called. It may be kept, cloned and sent to other threads.
+    pub fn publisher(&self) -> Publisher {
+        match &self.context.from {
+            // A program that can be called has been declared, and so has a publisher.
+            From::Client(view) => view.publisher().unwrap_or_else(Publisher::for_nobody),
+            From::Test(publisher) => publisher.clone(),
+        }
+    }
+
+    /// Has the caller subscribe to an event of the program that is called: for programs whose clients subscribe by
+    /// procedures of the program's own. Others leave it to `directory.subscribe`.
+    ///
+    /// Every event that is published after the caller has its reply is delivered, or counted as lost.
+    ///
+    /// # Errors
+    ///
+    /// `overloaded` when the caller has `max_client_subscriptions` already, `invalid_arguments` when the queue is
+    /// longer than `max_event_queue` allows.
+    pub fn subscribe<T: ?Sized>(&self, event: Event<T>, options: SubscribeOptions) -> Result<Subscription, Error> {
+        match &self.context.from {
+            From::Client(view) => view.subscribe(event.number(), options),
+            From::Test(publisher) => publisher.test_subscribe(event.number()),
+        }
+    }
+
+    /// Has the caller subscribe to an event of any program of the service, by the name of the program (its highest
+    /// version, or `name/version`) and that of the event.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::subscribe`]; and when there is no such program or event.
+    pub fn subscribe_by_name(
+        &self,
+        program: &str,
+        event: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, Error> {
+        match &self.context.from {
+            From::Client(view) => view.subscribe_by_name(program, event, options),
+            From::Test(publisher) => publisher.test_subscribe(0),
+        }
+    }
+
+    /// Ends a subscription of the caller. Nothing of it is delivered after the reply to this call.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_arguments` when the caller has no such subscription.
+    pub fn unsubscribe(&self, subscription: Subscription) -> Result<(), Error> {
+        match &self.context.from {
+            From::Client(view) => view.unsubscribe(subscription),
+            From::Test(publisher) => publisher.test_unsubscribe(subscription),
+        }
     }
 
     /// Gives the calls of this connection that come without a deadline this one from now on, until another is set.
     /// Calls that were received already keep theirs.
     pub fn set_default_deadline(&self, deadline: Duration) {
-        if let Some(view) = &self.context.view {
+        if let Some(view) = self.context.view() {
             view.set_default_deadline(deadline);
         }
     }

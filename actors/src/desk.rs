@@ -307,8 +307,8 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             return Ok(());
         }
         let run = &self.runs[procedure.run as usize];
-        let view = Some(View::new(&self.desk.hubs, &ticket));
-        let context = call::Context { peer, serial: ticket.serial, trace: trace.clone(), deadline, view };
+        let from = call::From::Client(View::new(&self.desk.hubs, &ticket));
+        let context = call::Context { peer, serial: ticket.serial, trace: trace.clone(), deadline, from };
         let (header, form, max_packet) = (ticket.header(), ticket.form, self.desk.max_packet);
         let request = Request { header, form, context, payload: &payload, max_packet };
         let packet = &mut self.packet;

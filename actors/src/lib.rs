@@ -18,6 +18,7 @@
 //! - `desk`: where handler actors sit on such a thread, and get their calls.
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
 //! - `job`, `reply`: what travels there and back. `form`: how an answer is written. `stage`: whether a call still waits, runs, or was ended.
+//! - [`events`]: what programs tell without being asked: from whoever publishes to those who subscribed.
 //! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry.
 //! - `timer`: points in time on the event loop.
 //! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
@@ -48,6 +49,7 @@ mod watchdog;
 
 pub mod call;
 pub mod event_loop;
+pub mod events;
 pub mod limits;
 pub mod local;
 pub mod peer;

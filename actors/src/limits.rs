@@ -29,6 +29,8 @@ pub enum AtBound {
     Close,
     /// Nothing is refused: the value is a size, and what exceeds it waits.
     Wait,
+    /// Events are dropped, and the subscription is told how many.
+    Drop,
 }
 
 /// One row of the table of limits.
@@ -166,6 +168,16 @@ table! {
         "The same in bytes of packets.";
     max_client_output: u64 = 4 * MIB, Bytes, (1024, 1024 * MIB), Hold,
         "Unread replies of one client plus the bytes of its running calls. Beyond it nothing more of that client is read or started.";
+    max_client_subscriptions: usize = 64, Count, (0, 65_536), Answer,
+        "Subscriptions of one client. One more is answered `overloaded`.";
+    max_event_queue: u32 = 1024, Count, (1, 1_000_000), Answer,
+        "Events of one subscription that may wait for its client to read. A client that asks for more is answered `invalid_arguments`. When as many wait as it asked for, the oldest or the newest is dropped, or the client is told `overloaded` and closed, as it has chosen.";
+    max_client_event_bytes: u64 = 4 * MIB, Bytes, (1024, 1024 * MIB), Drop,
+        "The same for all subscriptions of one client, in bytes of events.";
+    max_published_events: usize = 16_384, Count, (1, 10_000_000), Drop,
+        "Events that were published and that one of the threads that write to clients has not taken yet. One more is lost to all subscriptions there.";
+    max_published_bytes: u64 = 64 * MIB, Bytes, (1024, 1024 * 1024 * MIB), Drop,
+        "The same in bytes of their values.";
     max_pending_calls: usize = 10_000, Count, (1, 10_000_000), Answer,
         "Calls of all clients that wait for a worker. One more is answered `overloaded`.";
     max_pending_bytes: u64 = 256 * MIB, Bytes, (1024, 1024 * 1024 * MIB), Answer,
@@ -199,7 +211,7 @@ table! {
     write_timeout: Duration = Duration::from_secs(30), Duration, (1, YEAR_MS), Close,
         "Time that a client may leave replies unread without taking a byte. Then it is cut: nothing more can be told to a client that does not read.";
     idle_timeout: Duration = Duration::ZERO, Duration, (0, YEAR_MS), Close,
-        "Time that a client may be connected without a call; 0 is without end. Then it is told `idle_timeout` and closed.";
+        "Time that a client may be connected without a call or a subscription; 0 is without end. Then it is told `idle_timeout` and closed.";
     keepalive_interval: Duration = Duration::from_secs(5), Duration, (0, YEAR_MS), Close,
         "Time without a word from a client after which it is pinged, again and again; 0 is never. Only clients that have sent a keepalive packet or called `directory.hello` are.";
     keepalive_count: u32 = 5, Count, (0, 1_000_000), Close,

@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Message};
 use actix_rt::System;
-use postroom_protocol::Address;
+use postroom_protocol::{Address, Error};
 use tokio::sync::mpsc;
 
 use crate::event_loop::{Driver, EventLoop};
+use crate::events::{Bulletin, ClientEvents, Publisher};
 use crate::hub::{Cut, Drain, Finish, Hub, Hubs};
 use crate::limits::{LimitErrors, Limits, Workers};
 use crate::listener::bind::{self, BindError, Bound, UnixAccess};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub programs: Vec<Program>,
     /// What its statistics will be read from.
     pub stats: stats::Source,
+    /// By which event it tells of the clients that come and go, if it does.
+    pub client_events: Option<ClientEvents>,
 }
 
 /// Why a service does not start.
@@ -140,6 +143,7 @@ pub struct Running {
     addresses: Vec<Address>,
     local: Local,
     events: EventLoop,
+    bulletin: Arc<Bulletin>,
     stats: Arc<stats::Parts>,
     controls: Arc<Controls>,
     stopper: Stopper,
@@ -165,9 +169,12 @@ impl Running {
     ///
     /// See [`StartError`]; nothing is left running then.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { limits, addresses, unix_access, programs, stats } = parts;
+        let Parts { limits, addresses, unix_access, programs, stats, client_events } = parts;
         let limits = limits.settled()?;
-        let registry = Arc::new(Registry::new(programs, limits.poison_after)?);
+        let mut registry = Registry::new(programs, limits.poison_after)?;
+        let (events, publishers) = std::mem::take(&mut registry.events);
+        let bulletin = Bulletin::new(events, publishers, limits.io_arbiters, &limits, client_events);
+        let registry = Arc::new(registry);
         let controls = Controls::new(limits.workers(), registry.watch.clone());
         let shared = controls.clone();
         if let Some(descriptors) = listener::raise_descriptor_limit() {
@@ -183,6 +190,7 @@ impl Running {
         let (events, driver) = EventLoop::new().map_err(StartError::Descriptors)?;
         let shared_events = events.without_stop();
         hubs.set_event_loop(shared_events.clone());
+        hubs.set_bulletin(bulletin.clone());
         let entrance = Entrance::new(hubs.clone(), Census::new(limits.max_clients));
         let local = Local::new(entrance.clone());
         let (started, is_started) = std_mpsc::sync_channel(1);
@@ -207,7 +215,7 @@ impl Running {
         match started {
             Ok(stats) => {
                 let (events, stopper, control) = (shared_events, Stopper(stop), Some(control));
-                Ok(Self { addresses, local, events, stats, controls, stopper, control })
+                Ok(Self { addresses, local, events, bulletin, stats, controls, stopper, control })
             }
             Err(error) => {
                 // It has ended, or is about to.
@@ -231,6 +239,16 @@ impl Running {
     /// be short. It ends with the service.
     pub fn event_loop(&self) -> &EventLoop {
         &self.events
+    }
+
+    /// Publishes the events of a program, by the name of the program (its highest version, or `name/version`): from any
+    /// thread of an embedding program, and from callbacks of the event loop.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program or version.
+    pub fn publisher(&self, program: &str) -> Result<Publisher, Error> {
+        self.bulletin.publisher_by_name(program)
     }
 
     /// The numbers of the service.

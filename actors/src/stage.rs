@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use postroom_protocol::Error;
+
 use crate::event_loop::EventLoop;
+use crate::events::{Bulletin, Publisher, SubscribeOptions, Subscription};
 use crate::hub::Hubs;
 use crate::job::Ticket;
 
@@ -125,6 +128,8 @@ pub(crate) struct View {
     hub: u16,
     client: crate::job::ClientKey,
     call: CallRef,
+    /// The program that is called, and its version.
+    program: (u32, u32),
 }
 
 /// The hubs, under a count of references that only one thread uses in the usual case: a shared one would cost more
@@ -134,7 +139,8 @@ pub(crate) struct Share(pub(crate) Arc<Hubs>);
 
 impl View {
     pub(crate) fn new(hubs: &Arc<Share>, ticket: &Ticket) -> Self {
-        Self { hubs: hubs.clone(), hub: ticket.hub, client: ticket.client, call: ticket.call }
+        let program = (ticket.program, ticket.version);
+        Self { hubs: hubs.clone(), hub: ticket.hub, client: ticket.client, call: ticket.call, program }
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
@@ -143,6 +149,37 @@ impl View {
 
     pub(crate) fn event_loop(&self) -> Option<&EventLoop> {
         self.hubs.0.event_loop()
+    }
+
+    /// Publishes the events of the program that is called.
+    pub(crate) fn publisher(&self) -> Option<Publisher> {
+        let (program, version) = self.program;
+        self.hubs.0.bulletin()?.publisher(program, version)
+    }
+
+    /// Has the caller subscribe to an event of the program that is called.
+    pub(crate) fn subscribe(&self, event: i32, options: SubscribeOptions) -> Result<Subscription, Error> {
+        let (program, version) = self.program;
+        self.bulletin()?.subscribe((self.hub, self.client), (program, version, event), options)
+    }
+
+    /// Has the caller subscribe to any event, by the names of its program and of itself.
+    pub(crate) fn subscribe_by_name(
+        &self,
+        program: &str,
+        event: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, Error> {
+        self.bulletin()?.subscribe_by_name((self.hub, self.client), (program, event), options)
+    }
+
+    /// Ends a subscription of the caller.
+    pub(crate) fn unsubscribe(&self, subscription: Subscription) -> Result<(), Error> {
+        self.bulletin()?.unsubscribe(self.hub, self.client, subscription)
+    }
+
+    fn bulletin(&self) -> Result<&Bulletin, Error> {
+        self.hubs.0.bulletin().ok_or_else(|| Error::unsupported("this service has no events"))
     }
 
     /// Sets the default deadline of the connection that the call came by.

@@ -16,6 +16,7 @@
 //! - [`rpc`]: MessagePack-RPC, the second format, with its own scanner, heads and encoders.
 //! - [`codec`]: MessagePack payloads from and to Rust values; [`xdr`]: the same for XDR payloads.
 //! - [`error`]: the error of a call, and how it travels; [`code`]: the stable codes of errors.
+//! - [`event`]: the payload of an event, around a value that is encoded already.
 //! - [`libvirt`]: the error that libvirt's clients expect, for programs whose codec is XDR.
 //! - [`keepalive`]: the packets that ask whether the peer is there.
 //! - [`limits`]: the constants of the format.
@@ -66,6 +67,7 @@ pub mod xdr;
 pub mod code;
 pub mod error;
 
+pub mod event;
 pub mod keepalive;
 pub mod libvirt;
 pub mod limits;

@@ -1,15 +1,16 @@
-//! The program `directory`: what a service is, and what it serves.
+//! The program `directory`: what a service is, what it serves, and who subscribes to what it tells.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message};
+use postroom_actors::events::{ClientChange, Event, Overflow, SubscribeOptions, Subscription};
 use postroom_actors::limits::{Limits, TABLE};
 use postroom_actors::stats::{self, Stats};
 use postroom_actors::{Call, Codec, Error, Procedure, Program};
 use postroom_protocol::keepalive;
-use schemars::Schema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The number of the program: `dire`.
@@ -62,6 +63,49 @@ pub struct Describe {}
 #[rtype(result = "Result<Stats, Error>")]
 pub struct Count {}
 
+/// A client subscribes to an event.
+#[derive(Debug, Deserialize, JsonSchema, Message)]
+#[rtype(result = "Result<Subscribed, Error>")]
+pub struct Subscribe {
+    /// The name of the program, in its highest version, or as `name/version`.
+    pub program: String,
+    /// The name of the event.
+    pub event: String,
+    /// What is dropped when the queue is full.
+    #[serde(default)]
+    #[schemars(schema_with = "overflow")]
+    pub overflow: Overflow,
+    /// How many events may wait for this client to read; 256, or `max_event_queue` if that is less.
+    #[serde(default)]
+    pub queue: Option<u32>,
+}
+
+fn overflow(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["drop_oldest", "drop_newest", "disconnect"] })
+}
+
+/// A subscription that is open.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct Subscribed {
+    /// Its number, which is the serial of its events.
+    subscription: u32,
+}
+
+/// A client ends a subscription.
+#[derive(Debug, Deserialize, JsonSchema, Message)]
+#[rtype(result = "Result<Unsubscribed, Error>")]
+pub struct Unsubscribe {
+    /// Its number.
+    pub subscription: u32,
+}
+
+/// A subscription has ended: nothing of it comes after this.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct Unsubscribed {}
+
+/// A client has come or gone.
+pub const CLIENTS: Event<ClientChange> = Event::new(1, "clients").schema();
+
 /// Every program that the service serves.
 #[derive(Clone, Debug, Serialize)]
 pub struct Description {
@@ -99,9 +143,13 @@ struct ProcedureDescription {
 struct EventDescription {
     number: i32,
     name: &'static str,
+    /// The JSON schema of the value, where the program gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Schema>,
 }
 
-const FEATURES: &[&str] = &["cancel", "deadline", "keepalive", "key", "messagepack-rpc", "metadata", "stats", "trace"];
+const FEATURES: &[&str] =
+    &["cancel", "deadline", "events", "keepalive", "key", "messagepack-rpc", "metadata", "stats", "trace"];
 
 impl Info {
     /// What there is to tell about a service with these programs, and with the directory and keepalive.
@@ -131,8 +179,8 @@ impl Info {
             codec: Codec::MessagePack.as_str(),
             procedures: Vec::new(),
             events: vec![
-                EventDescription { number: keepalive::PING, name: "ping" },
-                EventDescription { number: keepalive::PONG, name: "pong" },
+                EventDescription { number: keepalive::PING, name: "ping", value: None },
+                EventDescription { number: keepalive::PONG, name: "pong", value: None },
             ],
         });
         described.sort_by(|one, other| (&one.name, one.version).cmp(&(&other.name, other.version)));
@@ -153,13 +201,18 @@ fn describe(program: &Program) -> ProgramDescription {
         arguments: schemas(procedure).map(|schemas| schemas.arguments.clone()),
         result: schemas(procedure).map(|schemas| schemas.result.clone()),
     });
+    let events = program.events().iter().map(|event| EventDescription {
+        number: event.number,
+        name: event.name,
+        value: event.schema.as_deref().cloned(),
+    });
     ProgramDescription {
         name: program.name().to_owned(),
         number: program.number(),
         version: program.version(),
         codec: codec.as_str(),
         procedures: procedures.collect(),
-        events: Vec::new(),
+        events: events.collect(),
     }
 }
 
@@ -170,6 +223,11 @@ pub(crate) fn program(info: Arc<Info>) -> Program {
         .inline::<Hello>(1, "hello")
         .inline::<Describe>(2, "describe")
         .inline::<Count>(3, "stats")
+        .inline::<Subscribe>(4, "subscribe")
+        .schema()
+        .inline::<Unsubscribe>(5, "unsubscribe")
+        .schema()
+        .event(CLIENTS)
         .into()
 }
 
@@ -214,5 +272,25 @@ impl Handler<Call<Count>> for Directory {
     fn handle(&mut self, _: Call<Count>, _: &mut Self::Context) -> Self::Result {
         // It is there before the first client is.
         self.info.stats.read().ok_or_else(|| Error::failed("the service is starting").with_retryable())
+    }
+}
+
+impl Handler<Call<Subscribe>> for Directory {
+    type Result = Result<Subscribed, Error>;
+
+    fn handle(&mut self, call: Call<Subscribe>, _: &mut Self::Context) -> Self::Result {
+        let Subscribe { program, event, overflow, queue } = &call.args;
+        let options = SubscribeOptions { overflow: *overflow, queue: *queue, ..SubscribeOptions::DEFAULT };
+        let subscription = call.subscribe_by_name(program, event, options)?.number();
+        Ok(Subscribed { subscription })
+    }
+}
+
+impl Handler<Call<Unsubscribe>> for Directory {
+    type Result = Result<Unsubscribed, Error>;
+
+    fn handle(&mut self, call: Call<Unsubscribe>, _: &mut Self::Context) -> Self::Result {
+        call.unsubscribe(Subscription::from_number(call.args.subscription))?;
+        Ok(Unsubscribed {})
     }
 }

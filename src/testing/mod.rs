@@ -1,5 +1,5 @@
-//! What tests of programs and handlers need: a service and its client in memory, handlers without a service, gates in
-//! place of sleeps, and faults on the line.
+//! What tests of programs and handlers need: a service and its client in memory, handlers without a service and what
+//! they publish, gates in place of sleeps, and faults on the line.
 //!
 //! ```
 //! # use actix::prelude::*;
@@ -29,6 +29,7 @@ mod faults;
 mod gate;
 
 use actix::{Actor, Context, Handler, Message};
+use postroom_actors::events::{Captured, Publisher};
 use postroom_actors::{Call, Peer, Transport};
 use postroom_client::blocking;
 
@@ -78,6 +79,50 @@ where
     handle_all(factory, [args]).remove(0)
 }
 
+/// As [`handle`], with what the handler has published by [`Call::publisher`] until it answered, in order.
+///
+/// What it subscribed its caller to by [`Call::subscribe`] gets what it publishes to each subscription.
+///
+/// ```
+/// # use actix::prelude::*;
+/// # use postroom::{Call, Error, Event};
+/// # #[derive(Message)]
+/// # #[rtype(result = "Result<(), Error>")]
+/// # struct Heat { celsius: u32 }
+/// # struct Oven;
+/// # impl Actor for Oven { type Context = Context<Self>; }
+/// # impl Handler<Call<Heat>> for Oven {
+/// #     type Result = Result<(), Error>;
+/// #     fn handle(&mut self, call: Call<Heat>, _: &mut Self::Context) -> Self::Result {
+/// #         call.publisher().publish(HOT, &call.args.celsius);
+/// #         Ok(())
+/// #     }
+/// # }
+/// use postroom::testing;
+///
+/// const HOT: Event<u32> = Event::new(1, "hot");
+///
+/// let (result, events) = testing::handle_with_events(|| Oven, Heat { celsius: 250 });
+/// assert!(result.is_ok());
+/// assert_eq!((events.len(), events[0].event), (1, "hot"));
+/// assert_eq!(events[0].value::<u32>().unwrap(), 250);
+/// ```
+///
+/// # Panics
+///
+/// As [`handle`].
+#[track_caller]
+pub fn handle_with_events<A, M>(factory: impl FnOnce() -> A, args: M) -> (M::Result, Vec<Captured>)
+where
+    A: Actor<Context = Context<A>> + Handler<Call<M>>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    let publisher = Publisher::for_test();
+    let result = handle_all_with(factory, [args], &publisher).remove(0);
+    (result, publisher.captured())
+}
+
 /// Calls one instance of a handler several times, one call after the other, so that its state can be seen to change.
 ///
 /// # Panics
@@ -90,12 +135,26 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
+    handle_all_with(factory, calls, &Publisher::for_test())
+}
+
+#[track_caller]
+fn handle_all_with<A, M>(
+    factory: impl FnOnce() -> A,
+    calls: impl IntoIterator<Item = M>,
+    publisher: &Publisher,
+) -> Vec<M::Result>
+where
+    A: Actor<Context = Context<A>> + Handler<Call<M>>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
     let peer = Peer::new(1, Transport::Local, None);
     actix::System::new().block_on(async move {
         let handler = factory().start();
         let mut results = Vec::new();
         for (serial, args) in (0..).zip(calls) {
-            match handler.send(Call::for_test(args, peer, serial)).await {
+            match handler.send(Call::for_test_with(args, peer, serial, publisher.clone())).await {
                 Ok(result) => results.push(result),
                 Err(error) => panic!("the handler did not answer call {serial}: {error}"),
             }

@@ -32,6 +32,7 @@ mod regressions;
 mod remote;
 mod rpc_clients;
 mod stats;
+mod subscriptions;
 mod supervision;
 mod testing_kit;
 mod timeouts;

@@ -22,7 +22,9 @@ use postroom_protocol::{Error, Header};
 use tokio::sync::mpsc;
 
 use crate::desk::Desk;
+use crate::events::Bulletin;
 use crate::hub::calls::{Accepted, Calls, Ended, Place};
+use crate::hub::events::Subscriptions;
 use crate::hub::inline::InlineFeed;
 use crate::hub::line::Line;
 use crate::hub::table::Table;
@@ -77,6 +79,7 @@ pub(crate) struct HubCore {
     /// Set while the service stops; dropped when no client is left.
     draining: RefCell<Option<mpsc::Sender<()>>>,
     drained: Cell<bool>,
+    subscriptions: Subscriptions,
 }
 
 impl std::fmt::Debug for HubCore {
@@ -155,6 +158,7 @@ impl HubCore {
             collect_at: Cell::new(None),
             draining: RefCell::default(),
             drained: Cell::new(false),
+            subscriptions: Subscriptions::default(),
             handover,
         });
         inline.set_hub(&core);
@@ -183,13 +187,16 @@ impl HubCore {
         let connection = Rc::new(RefCell::new(Connection::new(client, socket)));
         let key = self.clients.borrow_mut().insert(|_| connection.clone());
         self.handover.hubs().lines(self.number).open(key, shared);
+        self.client_came(&peer);
         Reader::new(connection, self.clone(), key, place).start();
     }
 
     /// A reader has ended.
     pub(crate) fn forget(&self, key: ClientKey) {
         self.close_line(key);
-        self.clients.borrow_mut().remove(key);
+        let left = self.clients.borrow_mut().remove(key);
+        let peer = left.and_then(|it| it.try_borrow().ok().map(|connection| *connection.client.peer()));
+        self.client_left(key, peer);
         let clients = self.clients.borrow();
         let mut deadlines = self.deadlines.borrow_mut();
         if deadlines.len() > 2 * clients.len() + 1024 {
@@ -271,12 +278,40 @@ impl HubCore {
     }
 
     /// Does something with a client that may have left, and then what follows for it.
-    fn with_client(self: &Rc<Self>, key: ClientKey, now: Instant, body: impl FnOnce(&mut Connection)) {
-        let connection = self.clients.borrow().get(key).cloned();
-        if let Some(connection) = connection {
+    pub(super) fn with_client(self: &Rc<Self>, key: ClientKey, now: Instant, body: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.connection(key) {
             let mut connection = connection.borrow_mut();
             body(&mut connection);
             connection.settle(key, self, now);
+        }
+    }
+
+    /// A client that may have left.
+    pub(super) fn connection(&self, key: ClientKey) -> Option<Rc<RefCell<Connection>>> {
+        self.clients.borrow().get(key).cloned()
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The events of the service; none in a simulation.
+    pub(super) fn bulletin(&self) -> Option<&Bulletin> {
+        self.handover.hubs().bulletin()
+    }
+
+    pub(super) fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// Has the events of a client written, in a turn to come.
+    pub(crate) fn list_events(&self, key: ClientKey) {
+        if self.subscriptions.list(key) {
+            self.wake_turn();
         }
     }
 
@@ -314,6 +349,7 @@ impl HubCore {
     /// Every client is told that the service stops; `done` is dropped when none is left.
     pub(crate) fn drain(self: &Rc<Self>, done: mpsc::Sender<()>) {
         self.collect();
+        self.pass_last_events();
         *self.draining.borrow_mut() = Some(done);
         let now = Instant::now();
         for (key, connection) in self.all() {
@@ -440,8 +476,7 @@ impl HubCore {
             loop {
                 let popped = self.deadlines.borrow_mut().pop(now);
                 let Some((entry, key)) = popped else { break };
-                let connection = self.clients.borrow().get(key).cloned();
-                if let Some(connection) = connection {
+                if let Some(connection) = self.connection(key) {
                     connection.borrow_mut().expire(key, self, entry, now);
                 }
             }
@@ -462,7 +497,7 @@ impl HubCore {
         deadlines.into_iter().chain(own).flatten().min()
     }
 
-    fn wake_turn(&self) {
+    pub(super) fn wake_turn(&self) {
         if let Some(turn) = &*self.turn.borrow() {
             turn.wake_by_ref();
         }

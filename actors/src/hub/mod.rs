@@ -4,11 +4,12 @@
 //! them written; it owns what the readers of an arbiter share ([`HubCore`]): the table of clients, the
 //! read buffer, the basket, the deadlines with their one timer, and the handlers of inline procedures.
 //!
-//! Bounds: new clients in its mailbox by `max_clients`; what the workers send, which lies beside the mailbox and is
-//! taken at the beginning of a turn or when the mailbox says so, by the calls in progress.
+//! Bounds: new clients in its mailbox by `max_clients`; one note there that something lies beside it: what the workers
+//! send, by the calls in progress, which is taken at the beginning of a turn too, and events (`events/inlet.rs`).
 
 pub(crate) mod calls;
 pub(crate) mod core;
+mod events;
 mod inbox;
 mod inline;
 pub(crate) mod line;
@@ -28,6 +29,7 @@ use self::inbox::Inbox;
 pub(crate) use self::inbox::{Mail, SOON};
 use self::line::Lines;
 use crate::event_loop::EventLoop;
+use crate::events::Bulletin;
 use crate::job::{ClientKey, Job};
 use crate::limits::Limits;
 use crate::listener::census::Place;
@@ -41,9 +43,10 @@ use crate::stats::block::{Block, SharedBlock};
 use crate::stats::outcome::Verdict;
 use crate::watchdog::beat::Beat;
 
-/// The hubs of a service, by number, as others reach them; and the event loop, for the handlers that they all have.
+/// The hubs of a service, by number, as others reach them; and for the handlers that they all have, the event loop and
+/// the events.
 #[derive(Debug)]
-pub(crate) struct Hubs(Box<[HubPlace]>, OnceLock<EventLoop>);
+pub(crate) struct Hubs(Box<[HubPlace]>, OnceLock<EventLoop>, OnceLock<Arc<Bulletin>>);
 
 #[derive(Debug)]
 struct HubPlace {
@@ -69,7 +72,7 @@ impl Hubs {
             by_workers: SharedBlock::new(procedures),
             beat: Beat::default(),
         };
-        Self(std::iter::repeat_with(place).take(hubs).collect(), OnceLock::new())
+        Self(std::iter::repeat_with(place).take(hubs).collect(), OnceLock::new(), OnceLock::new())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -78,6 +81,9 @@ impl Hubs {
 
     pub(crate) fn started(&self, hub: usize, address: Addr<Hub>) {
         // Set once, by the one hub of this number.
+        if let (Some(bulletin), Ok(number)) = (self.bulletin(), u16::try_from(hub)) {
+            bulletin.inlet(number).started(address.clone());
+        }
         let _ = self.0[hub].address.set(address);
     }
 
@@ -98,6 +104,16 @@ impl Hubs {
     pub(crate) fn set_event_loop(&self, events: EventLoop) {
         // Set once, when the service starts.
         let _ = self.1.set(events);
+    }
+
+    /// What there is to subscribe to; none in a simulation.
+    pub(crate) fn bulletin(&self) -> Option<&Bulletin> {
+        self.2.get().map(AsRef::as_ref)
+    }
+
+    pub(crate) fn set_bulletin(&self, bulletin: Arc<Bulletin>) {
+        // Set once, before the hubs start.
+        let _ = self.2.set(bulletin);
     }
 
     /// The inline call that a hub runs.
@@ -238,6 +254,11 @@ pub(crate) struct Welcome {
 #[rtype(result = "()")]
 struct Collect;
 
+/// There is something in the hub's inlet.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct TakeEvents;
+
 /// The service stops: every client is told once its calls are answered, and closed.
 ///
 /// The sender is dropped when no client is left.
@@ -327,6 +348,16 @@ impl Handler<Drain> for Hub {
     fn handle(&mut self, drain: Drain, _: &mut Self::Context) {
         if let Some(core) = &self.core {
             core.drain(drain.0);
+        }
+    }
+}
+
+impl Handler<TakeEvents> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, _: TakeEvents, _: &mut Self::Context) {
+        if let Some(core) = &self.core {
+            core.events_came();
         }
     }
 }

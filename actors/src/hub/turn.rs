@@ -68,6 +68,10 @@ impl ActorFuture<Hub> for Turn {
         let this = self.get_mut();
         this.core.set_turn(task.waker());
         this.core.flush();
+        if this.core.pass_events() {
+            // The others of this arbiter come first.
+            task.waker().wake_by_ref();
+        }
         if this.core.has_expired(Instant::now()) && !this.readers_had_their_turn(task) {
             return Poll::Pending;
         }

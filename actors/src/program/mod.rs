@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::Call;
+use crate::events::{Declaration, Event, Place, Publisher};
 pub use codec::Codec;
 use handler::{Group, Run, TypedGroup};
 
@@ -90,7 +91,9 @@ pub struct Program {
     pub(crate) version: u32,
     pub(crate) codec: Codec,
     pub(crate) procedures: Vec<Procedure>,
+    pub(crate) events: Vec<Declaration>,
     pub(crate) groups: Vec<Arc<dyn Group>>,
+    pub(crate) place: Arc<Place>,
 }
 
 impl Program {
@@ -99,8 +102,10 @@ impl Program {
     /// `number` tells programs apart on the wire; four letters of the name make a good one (`0x7468_6d62` is `thmb`).
     /// `version` counts from 1.
     pub fn new(name: impl Into<String>, number: u32, version: u32) -> Self {
-        let (name, codec, procedures, groups) = (name.into(), Codec::default(), Vec::new(), Vec::new());
-        Self { name, number, version, codec, procedures, groups }
+        let name = name.into();
+        let place = Place::new(name.clone(), number, version);
+        let (codec, procedures, events, groups) = (Codec::default(), Vec::new(), Vec::new(), Vec::new());
+        Self { name, number, version, codec, procedures, events, groups, place }
     }
 
     /// Has arguments, results and errors of this program travel by this codec; without it, by [`Codec::MessagePack`].
@@ -134,6 +139,18 @@ impl Program {
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
+    }
+
+    /// Declares an event: clients may subscribe to it, and [`Publisher`]s of this program publish it.
+    pub fn event<T: ?Sized + 'static>(mut self, event: Event<T>) -> Self {
+        self.events.push(Declaration::new(event));
+        self
+    }
+
+    /// Publishes the events of this program, once a service has started with it: for what is made before that, such as
+    /// handlers and the threads of an embedding program.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::of(self.place.clone())
     }
 
     /// Adds a handler actor to this program.
@@ -172,6 +189,11 @@ impl Program {
     /// The procedures, in the order in which they were registered.
     pub fn procedures(&self) -> &[Procedure] {
         &self.procedures
+    }
+
+    /// The events, in the order in which they were declared.
+    pub fn events(&self) -> &[Declaration] {
+        &self.events
     }
 }
 
@@ -286,6 +308,12 @@ impl<A: Actor<Context = Context<A>>, Last> Handlers<A, Last> {
         if let Some(last) = self.program.procedures.last_mut() {
             last.runs_to_end = true;
         }
+        self
+    }
+
+    /// Declares an event of the program, see [`Program::event`].
+    pub fn event<T: ?Sized + 'static>(mut self, event: Event<T>) -> Self {
+        self.program = self.program.event(event);
         self
     }
 

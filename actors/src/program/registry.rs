@@ -12,6 +12,7 @@ use postroom_protocol::rpc::Method;
 use postroom_protocol::{Code, Error, libvirt};
 
 use crate::estimate::Estimate;
+use crate::events::{Described, ProgramEvents};
 use crate::program::handler::Group;
 use crate::program::{Class, Codec, Program};
 use crate::supervisor::poison::Poison;
@@ -28,6 +29,8 @@ pub(crate) struct Registry {
     names: HashMap<(u32, u32), (String, Codec)>,
     versions: HashMap<u32, Vec<u32>>,
     pub(crate) procedures: Vec<ProcedureEntry>,
+    /// The events of all programs, and where those of each are.
+    pub(crate) events: (Vec<Arc<Described>>, Vec<ProgramEvents>),
     pub(crate) groups: Vec<Arc<dyn Group>>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) poison: Poison,
@@ -99,13 +102,14 @@ impl Registry {
             names: HashMap::new(),
             versions: HashMap::new(),
             procedures: Vec::new(),
+            events: Default::default(),
             groups: Vec::new(),
             watch: Arc::default(),
             poison: Poison::new(poison_after),
         };
         let mut names: HashMap<String, u32> = HashMap::new();
         for program in programs {
-            let Program { name, number, version, codec, procedures, groups } = program;
+            let Program { name, number, version, codec, procedures, events, groups, place } = program;
             let title = format!("program {name:?} ({number:#010x}, version {version})");
             if version == 0 {
                 faults.push(format!("{title}: versions count from 1"));
@@ -152,6 +156,30 @@ impl Registry {
                     estimate: Estimate::default(),
                 });
             }
+            let first_event = registry.events.0.len() as u32;
+            for (index, event) in events.iter().enumerate() {
+                let title = format!("{title}: event {} ({:?})", event.number, event.name);
+                if event.number < 1 {
+                    faults.push(format!("{title}: numbers count from 1"));
+                }
+                if event.name.is_empty() || event.name.contains(['.', '/', ' ']) {
+                    faults.push(format!("{title}: a name is not empty and has no '.', '/' or space"));
+                }
+                if events[..index].iter().any(|other| other.name == event.name) {
+                    faults.push(format!("{title}: the program has another event with this name"));
+                }
+                if events[..index].iter().any(|other| other.number == event.number) {
+                    faults.push(format!("{title}: the program has another event with this number"));
+                }
+                registry.events.0.push(Arc::new(Described {
+                    name: format!("{name}.{}", event.name),
+                    program: number,
+                    version,
+                    number: event.number,
+                    value: event.value,
+                }));
+            }
+            registry.events.1.push((place, first_event..registry.events.0.len() as u32));
             registry.versions.entry(number).or_default().push(version);
             if registry.names.insert((number, version), (name, codec)).is_some() {
                 faults.push(format!("{title}: another program has this number and version"));
@@ -238,6 +266,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Event;
     use crate::program::Procedure;
 
     fn program(name: &str, number: u32, version: u32, procedures: &[(i32, &str)]) -> Program {
@@ -311,5 +340,15 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(faults.0.len(), 8, "{faults}");
+    }
+
+    #[test]
+    fn faults_of_events_are_told_with_the_others() {
+        let program = program("a", 7, 0, &[])
+            .event(Event::<u32>::new(0, "x"))
+            .event(Event::<u32>::new(1, "x"))
+            .event(Event::<str>::new(1, "a.b"));
+        let faults = Registry::new(vec![program], 0).unwrap_err();
+        assert_eq!(faults.0.len(), 5, "{faults}");
     }
 }

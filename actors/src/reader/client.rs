@@ -17,7 +17,7 @@
 //! Queues: the backlog (`max_client_backlog`, `max_client_backlog_bytes`), bytes that were read and not split while
 //! the client is held (one read buffer), the output (`max_client_output`), calls in progress
 //! (`max_client_requests`), those that wait for another with their key among them. At each bound the client is held;
-//! none of them is an error.
+//! none of them is an error. Events wait in the [`Outlet`], which has bounds of its own and holds nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -30,6 +30,7 @@ use postroom_protocol::{
     Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Status, Step, keepalive, split_metadata,
 };
 
+use crate::events::outlet::Outlet;
 use crate::form::Form;
 use crate::hub::calls::{Place, Ties};
 use crate::limits::{Key, Limits};
@@ -45,6 +46,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 mod clock;
 mod ending;
+mod events;
 mod incoming;
 mod messages;
 mod sink;
@@ -98,6 +100,8 @@ pub(crate) struct Client {
     /// Bytes that were read while the client was held, with how many descriptors came at their end.
     unsplit: Option<(Box<[u8]>, usize)>,
     pub(crate) output: Output,
+    /// The client's subscriptions, if it has any.
+    outlet: Option<Box<Outlet>>,
     /// When the first packet is due; none once it is there.
     first_packet_due: Option<Instant>,
     /// When the first byte of the packet came that is being assembled.
@@ -159,6 +163,7 @@ impl Client {
             keys: BTreeMap::new(),
             unsplit: None,
             output: Output::default(),
+            outlet: None,
             first_packet_due: Some(now + limits.first_packet_timeout),
             packet_since: None,
             is_held: false,
@@ -287,6 +292,7 @@ impl Client {
             self.phase = Phase::Closing(reason.map(Box::new));
             self.incoming = Incoming::Nothing;
             self.unsplit = None;
+            self.outlet = None;
             self.packet_since = None;
             self.first_packet_due = None;
         }
@@ -595,7 +601,7 @@ impl Client {
     }
 
     fn holds_too_much(&self) -> bool {
-        self.output.len() + self.running_bytes > self.limits.max_client_output
+        self.output.of_calls() + self.running_bytes > self.limits.max_client_output
     }
 }
 

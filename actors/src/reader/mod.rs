@@ -67,6 +67,8 @@ pub(crate) struct Connection {
     paused: bool,
     /// This client's entry among the deadlines of the arbiter.
     entered: Option<Instant>,
+    /// Whether the hub is to come back for its events.
+    pub(crate) is_listed: bool,
     /// As what it is counted.
     counted: Option<State>,
 }
@@ -128,6 +130,7 @@ impl Connection {
             has_rest: false,
             paused: false,
             entered: None,
+            is_listed: false,
             counted: None,
         }
     }
@@ -267,6 +270,8 @@ impl Connection {
     /// Does what follows from the client's state: starts what may start, writes, tells, ends, sets its deadline.
     pub(crate) fn settle(&mut self, key: ClientKey, hub: &Rc<HubCore>, now: Instant) {
         let mut sink = hub.sink(key, *self.client.peer());
+        // A portion of them, the rest when the others of this arbiter had theirs.
+        self.send_events(hub.line(key), now);
         loop {
             if self.client.is_broken() {
                 self.client.disconnect(now, &mut sink);
@@ -300,6 +305,9 @@ impl Connection {
         {
             (self.presses, end.presses) = (presses, presses);
         }
+        if !self.blocked && !self.is_others {
+            self.list(key, hub, false);
+        }
         let state = Some(self.client.state());
         if state != self.counted {
             hub.stats().client(self.counted, state);
@@ -307,6 +315,26 @@ impl Connection {
         }
         if let Some(deadline) = self.client.deadline() {
             hub.enter_deadline(key, deadline, &mut self.entered);
+        }
+    }
+
+    /// Moves events into the output. From here until they are written no worker writes: nothing of a subscription may
+    /// come behind the reply that says that it has ended.
+    fn send_events(&mut self, line: Option<&Line>, now: Instant) {
+        if !self.client.has_events() {
+            return;
+        }
+        if let Some(mut end) = self.own(line) {
+            self.client.send_events(now);
+            end.waits = !self.client.output.is_empty();
+        }
+    }
+
+    /// Has the hub come back to this client, once, if there are events for it, or if anything else `follows`.
+    pub(crate) fn list(&mut self, key: ClientKey, hub: &HubCore, follows: bool) {
+        if !self.is_listed && (follows || self.client.has_events()) {
+            self.is_listed = true;
+            hub.list_events(key);
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::events::Bulletin;
 use crate::limits::TABLE;
 use crate::listener::census::Census;
 use crate::pool::handover::Handover;
@@ -60,6 +61,8 @@ pub struct Stats {
     pub slow: Slow,
     /// Each procedure that was called.
     pub procedures: Vec<Procedure>,
+    /// Each event that somebody subscribed to.
+    pub events: Vec<Event>,
     /// Calls that were answered without being accepted, by the code of their error.
     pub refused: BTreeMap<&'static str, u64>,
     /// How often each limit held, answered or closed something; those that did nothing are left out.
@@ -154,6 +157,25 @@ pub struct Procedure {
     pub ran: Times,
 }
 
+/// One event of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// `program.event`.
+    pub name: String,
+    /// The version of the program.
+    pub version: u32,
+    /// Subscriptions that are open.
+    pub subscriptions: u64,
+    /// How often it was published while anybody had subscribed to it.
+    pub published: u64,
+    /// How often it went into the output of a client.
+    pub delivered: u64,
+    /// How often it was dropped, of one subscription each: since its client does not read, or on its way there. What
+    /// still waits is neither delivered nor lost.
+    pub lost: u64,
+}
+
 /// A distribution of times.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -219,6 +241,10 @@ impl Parts {
         limits.insert("max_clients", clients.refused);
         self.handover.count_limits(&mut limits);
         limits.insert("poison_after", self.handover.registry().poison.refused());
+        let bulletin = hubs.bulletin();
+        if let Some(bulletin) = bulletin {
+            bulletin.count_limits(&mut limits);
+        }
         limits.retain(|_, count| *count > 0);
         let findings = self.handover.findings();
         let [blocking, asynchronous, inline] = findings.slow();
@@ -237,6 +263,7 @@ impl Parts {
             health: self.controls.watch().health(),
             pending: self.handover.count_pending(),
             procedures,
+            events: bulletin.map(Bulletin::count).unwrap_or_default(),
             refused,
             limits,
             late_results: sum(&block::Block::read_late),

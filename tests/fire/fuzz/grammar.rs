@@ -60,7 +60,7 @@ fn element(chance: &mut Chance, out: &mut Vec<u8>) {
             out.extend(vec![0; sent]);
         }
         16 => out.extend(packet(
-            Header { program: DIRECTORY, procedure: 1 + chance.below(4) as i32, ..call(chance) },
+            Header { program: DIRECTORY, procedure: 1 + chance.below(5) as i32, ..call(chance) },
             &arguments(chance),
         )),
         17 => {

@@ -13,7 +13,7 @@ pub use binary::Binary;
 pub use client::{Client, Packet, call, encode, header, map, notification, packet, parcel, pipe_with, request};
 pub use gate::Gate;
 pub use process::{Usage, own_binary_as_child};
-pub use program::{Shared, TEST, proc};
+pub use program::{BLOB, Blob, Shared, TEST, TICK, proc};
 pub use service::TestService;
 
 /// How long anything may take before a test gives up on it: so long that only what hangs does, however slow or busy the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use actix::prelude::*;
-use postroom::{Call, Error, Program};
+use postroom::{Call, Error, Event, Program, SubscribeOptions, Subscription};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -42,10 +42,29 @@ pub mod proc {
     pub const BAD_FUTURE_DROP: i32 = 23;
     pub const HOLD_INLINE: i32 = 40;
     pub const HOLD_ASYNC: i32 = 41;
+    pub const PUBLISH: i32 = 50;
+    pub const PUBLISH_INLINE: i32 = 51;
+    pub const PUBLISH_ASYNC: i32 = 52;
+    pub const PUBLISH_EACH: i32 = 53;
+    pub const SUBSCRIBE: i32 = 54;
+    pub const UNSUBSCRIBE: i32 = 55;
     pub const BAD_FACTORY: i32 = 30;
     pub const BAD_START: i32 = 31;
     pub const BAD_DROP: i32 = 32;
     pub const BAD_DROP_PANIC: i32 = 33;
+}
+
+/// An event whose values are numbers.
+pub const TICK: Event<u64> = Event::new(1, "tick").schema();
+
+/// An event whose values are as long as the test wants them.
+pub const BLOB: Event<Blob> = Event::new(2, "blob");
+
+/// A number, and so many bytes.
+#[derive(Serialize, Deserialize)]
+pub struct Blob {
+    pub number: u64,
+    pub data: ByteBuf,
 }
 
 /// What the handlers share with the test.
@@ -116,6 +135,11 @@ message!(AbsentMinded { value: u64 } -> "Result<Done, Error>");
 message!(Hold { ms: u64 } -> "Result<Done, Error>");
 message!(HoldAsync { ms: u64 } -> "Result<Done, Error>");
 
+message!(Publish { first: u64, count: u64, bytes: Option<usize> } -> "Result<Done, Error>");
+message!(PublishAsync { first: u64, count: u64 } -> "Result<Done, Error>");
+message!(PublishEach { to: u32, value: u64, others: Option<u64> } -> "Result<Done, Error>");
+message!(Subscribe { serial: Option<u32>, queue: Option<u32> } -> "Result<Subscription, Error>");
+message!(Unsubscribe { subscription: u32 } -> "Result<Done, Error>");
 message!(EndThread {} -> "Result<Done, Error>");
 message!(EndThreadAsync {} -> "Result<Done, Error>");
 message!(BadFutureDrop {} -> "Result<Done, Error>");
@@ -186,6 +210,29 @@ handlers! {
         std::thread::sleep(std::time::Duration::from_millis(call.args.ms));
         Ok(Done {})
     };
+    Publish => Done: |_this, call, _ctx| {
+        let (publisher, Publish { first, count, bytes }) = (call.publisher(), &call.args);
+        for number in *first..first + count {
+            match *bytes {
+                None => publisher.publish(TICK, &number),
+                Some(bytes) => publisher.publish(BLOB, &Blob { number, data: ByteBuf::from(vec![7; bytes]) }),
+            }
+        }
+        Ok(Done {})
+    };
+    PublishEach => Done: |_this, call, _ctx| {
+        let PublishEach { to, value, others } = call.args;
+        call.publisher().publish_each(TICK, |it| if it.number() == to { Some(value) } else { others });
+        Ok(Done {})
+    };
+    Subscribe => Subscription: |_this, call, _ctx| {
+        let Subscribe { serial, queue } = call.args;
+        call.subscribe(TICK, SubscribeOptions { serial, queue, ..SubscribeOptions::DEFAULT })
+    };
+    Unsubscribe => Done: |_this, call, _ctx| {
+        call.unsubscribe(Subscription::from_number(call.args.subscription))?;
+        Ok(Done {})
+    };
     AbsentMinded => Done: |_this, call, _ctx| {
         let hidden = format!("/secret/{}", call.args.value);
         std::panic::panic_any(hidden)
@@ -216,6 +263,20 @@ impl Handler<Call<HoldAsync>> for Tested {
         Box::pin(async move {
             tokio::task::yield_now().await;
             std::thread::sleep(std::time::Duration::from_millis(call.args.ms));
+            Ok(Done {})
+        })
+    }
+}
+
+impl Handler<Call<PublishAsync>> for Tested {
+    type Result = ResponseFuture<Result<Done, Error>>;
+    fn handle(&mut self, call: Call<PublishAsync>, _: &mut Self::Context) -> Self::Result {
+        Box::pin(async move {
+            let (publisher, PublishAsync { first, count }) = (call.publisher(), &call.args);
+            for number in *first..first + count {
+                publisher.publish(TICK, &number);
+                tokio::task::yield_now().await;
+            }
             Ok(Done {})
         })
     }
@@ -374,7 +435,15 @@ pub fn programs(shared: &Shared) -> [Program; 2] {
         move || BadStart(shared.clone())
     };
     let first = Program::new("test", TEST, 1)
+        .event(TICK)
+        .event(BLOB)
         .handler(make.clone())
+        .procedure::<Publish>(proc::PUBLISH, "publish")
+        .inline::<Publish>(proc::PUBLISH_INLINE, "publish_inline")
+        .asynchronous::<PublishAsync>(proc::PUBLISH_ASYNC, "publish_async")
+        .procedure::<PublishEach>(proc::PUBLISH_EACH, "publish_each")
+        .procedure::<Subscribe>(proc::SUBSCRIBE, "subscribe")
+        .procedure::<Unsubscribe>(proc::UNSUBSCRIBE, "unsubscribe")
         .procedure::<Pass>(proc::GATE, "gate")
         .asynchronous::<PassAsync>(proc::GATE_ASYNC, "gate_async")
         .procedure::<Count>(proc::COUNT, "count")

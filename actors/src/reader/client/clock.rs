@@ -77,6 +77,7 @@ impl Client {
     fn idle_until(&self) -> Option<Instant> {
         let limit = self.limits.idle_timeout;
         let is_idle = self.in_progress == 0 && self.backlog.is_empty() && self.packet_since.is_none();
+        let is_idle = is_idle && self.outlet.is_none();
         (!limit.is_zero() && is_idle).then(|| self.active_at + limit)
     }
 

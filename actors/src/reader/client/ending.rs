@@ -20,6 +20,7 @@ impl Client {
         self.phase = Phase::Gone;
         self.incoming = Incoming::Nothing;
         self.unsplit = None;
+        self.outlet = None;
         self.in_progress -= self.output.clear();
         for (call, runs_to_end) in sink.unanswered() {
             if !runs_to_end {
