@@ -15,7 +15,9 @@
 
 mod client;
 mod request;
+mod subscription;
 mod wait;
 
 pub use client::Client;
 pub use request::Request;
+pub use subscription::{Subscribe, Subscription};

@@ -18,6 +18,7 @@ use crate::names::Names;
 use crate::procedure::{Procedure, Target};
 use crate::program::Program;
 use crate::request::Request;
+use crate::subscription::Subscribe;
 
 /// A client of one service, over one connection at a time.
 ///
@@ -91,6 +92,18 @@ impl Client {
         Request::new(self, target.into())
     }
 
+    /// A subscription to an event, to be awaited for its stream. `name` is that of the program, in its highest version,
+    /// and of the event, such as `"directory.clients"`, or `"directory/1.clients"`.
+    ///
+    /// Cancel safety: see [`Subscribe::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscribe::open`].
+    pub fn subscribe<T: DeserializeOwned>(&self, name: impl Into<String>) -> Subscribe<'_, T> {
+        Subscribe::new(self, name.into())
+    }
+
     /// A handle on one program of the service, for calls by the number of the procedure. Nothing is looked up.
     ///
     /// `name` is for people: it stands in what the handle shows of itself.
@@ -115,13 +128,7 @@ impl Client {
         let known = match cached {
             Some(known) => known,
             None => {
-                let outgoing = Outgoing {
-                    procedure: DESCRIBE,
-                    payload: Vec::new(),
-                    deadline: None,
-                    metadata: None,
-                    idempotent: true,
-                };
+                let outgoing = Outgoing { idempotent: true, ..Outgoing::new(DESCRIBE, Vec::new()) };
                 let description: Description = Flight::new(&self.shared.link, outgoing).await?.decode()?;
                 let known = Arc::new(Names::new(description));
                 *names() = Some(known.clone());

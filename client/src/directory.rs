@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use postroom_protocol::event::Overflow;
 use postroom_protocol::limits::DEFAULT_MAX_PACKET;
-use postroom_protocol::{Header, PacketType, Status, codec, packet};
+use postroom_protocol::{EncodeError, Header, PacketType, Status, codec, packet};
 use serde::de::{Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ const PROGRAM: u32 = 0x6469_7265;
 const VERSION: u32 = 1;
 const HELLO: Procedure = Procedure::new(PROGRAM, VERSION, 1);
 pub(crate) const DESCRIBE: Procedure = Procedure::new(PROGRAM, VERSION, 2);
+
+pub(crate) const SUBSCRIBE: Procedure = Procedure::new(PROGRAM, VERSION, 4);
+pub(crate) const UNSUBSCRIBE: Procedure = Procedure::new(PROGRAM, VERSION, 5);
 
 /// What services allow that do not say otherwise.
 const DEFAULT_MAX_CLIENT_REQUESTS: u32 = 256;
@@ -102,6 +106,40 @@ pub(crate) struct ProgramDescription {
 pub(crate) struct ProcedureDescription {
     pub(crate) number: i32,
     pub(crate) name: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Subscribe<'a> {
+    program: &'a str,
+    event: &'a str,
+    overflow: Overflow,
+    queue: u32,
+}
+
+/// A subscription that the service has opened, and with which it ends.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Subscribed {
+    subscription: u32,
+}
+
+/// The arguments of the call that opens a subscription.
+pub(crate) fn subscribe(program: &str, event: &str, overflow: Overflow, queue: u32) -> Result<Vec<u8>, EncodeError> {
+    let mut payload = Vec::new();
+    codec::encode(&Subscribe { program, event, overflow, queue }, &mut payload)?;
+    Ok(payload)
+}
+
+/// The number of the subscription that such a call was answered with.
+pub(crate) fn subscription(reply: &[u8]) -> Option<u32> {
+    codec::decode(reply).ok().map(|Subscribed { subscription }| subscription)
+}
+
+/// The arguments of the call that ends a subscription.
+pub(crate) fn unsubscribe(subscription: u32) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let encoded = codec::encode(&Subscribed { subscription }, &mut payload);
+    debug_assert!(encoded.is_ok(), "a number must encode: {encoded:?}");
+    payload
 }
 
 /// The first packet of a connection.

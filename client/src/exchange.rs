@@ -18,15 +18,18 @@
 //! Bounds: calls in flight, abandoned ones included, by the service's `max_client_requests` and the client's own
 //! limit. Output by `MAX_OUTPUT` and one packet, plus one cancel for each call in flight. The queue of waiting calls
 //! has one entry for each future that is being awaited, and one more for some that are gone until their turn comes.
+//! Events that were not taken by the queue that each subscription asked for.
 
 mod calls;
 mod flight;
+mod inboxes;
 mod link;
 mod slots;
 mod state;
 
-pub(crate) use calls::{Answer, Outgoing};
+pub(crate) use calls::{Answer, Outgoing, Role};
 pub(crate) use flight::Flight;
+pub(crate) use inboxes::{End, Incoming};
 pub(crate) use link::Link;
 pub(crate) use slots::GREETING_SERIAL;
 pub(crate) use state::{Closing, Limits, Phase, State};

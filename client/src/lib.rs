@@ -36,10 +36,11 @@
 //! From what people write inwards:
 //!
 //! - [`Client`], [`Program`], [`Request`] and [`Call`]: making calls; [`blocking`]: the same without async.
+//! - [`Subscribe`] and [`Subscription`]: events, as a stream.
 //! - [`ClientBuilder`], [`Keepalive`] and [`Reconnect`]: how a client behaves.
 //! - [`Connector`], [`Location`] and [`LocalService`]: where a call runs.
 //! - [`CallError`], [`ConnectError`] and [`CloseReason`]: what can go wrong.
-//! - `exchange`: what callers and the connection share: the calls, the output, the limits. It does no input or output.
+//! - `exchange`: what callers and the connection share: the calls, the events, the output, the limits. It does no input or output.
 //! - `connection`: the one task that owns the socket.
 //!
 //! # Threads and runtimes
@@ -55,6 +56,7 @@ mod call;
 mod client;
 mod program;
 mod request;
+mod subscription;
 
 mod builder;
 mod settings;
@@ -79,8 +81,10 @@ pub use directory::ServiceInfo;
 pub use error::{CallError, CloseCause, CloseReason, ConnectError, ConnectProblem};
 pub use local::{Duplex, LocalService};
 pub use location::{Location, LocationError};
+pub use postroom_protocol::event::Overflow;
 pub use postroom_protocol::{Address, Code, Error};
 pub use procedure::{Procedure, Target};
 pub use program::Program;
 pub use request::Request;
 pub use settings::{Keepalive, Reconnect};
+pub use subscription::{Event, Subscribe, Subscription, SubscriptionError};

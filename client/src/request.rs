@@ -127,7 +127,7 @@ impl<'a> Request<'a> {
             (Ok(payload), Ok(())) => {
                 // The target fills the procedure in.
                 let procedure = Procedure::new(0, 0, 0);
-                let outgoing = Outgoing { procedure, payload, deadline: None, metadata, idempotent };
+                let outgoing = Outgoing { metadata, idempotent, ..Outgoing::new(procedure, payload) };
                 Call::new(client, target, outgoing, deadline, finish)
             }
         }

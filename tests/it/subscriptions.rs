@@ -617,3 +617,126 @@ fn events_of_any_size_go_whole_to_all_who_want_them() {
         }
     }
 }
+
+/// A runtime for a client with async.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn the_client_reads_events_as_a_stream_by_every_transport() {
+    let service = TestService::with_tcp(|_| {});
+    let publisher = service.running().publisher("test/1").unwrap();
+    let addresses = [service.address(0).to_string(), service.address(1).to_string(), "local:here".to_owned()];
+    let connector = service.running().connector("here");
+    runtime().block_on(async {
+        for address in &addresses {
+            let client = connector.builder().connect(address.as_str()).await.unwrap();
+            let mut events = client.subscribe::<u64>("test/1.tick").await.unwrap();
+            (0..100).for_each(|value| publisher.publish(TICK, &value));
+            for value in 0..100 {
+                let event = events.next().await.unwrap().unwrap();
+                assert_eq!((event.value, event.lost), (value, 0), "{address}");
+            }
+            // A call is answered between events, and another subscription is another stream.
+            let mut blobs = client.subscribe::<Blob>("test/1.blob").queue(1).await.unwrap();
+            publisher.publish(BLOB, &blob(7, 3));
+            assert_eq!(client.call::<String>("echo.mirror", "x").await.unwrap(), "x");
+            assert_eq!(blobs.next().await.unwrap().unwrap().value.number, 7);
+            drop(events);
+            // The runtime of the client is this thread: a call lets it send what it has to.
+            assert_eq!(client.call::<String>("echo.mirror", "x").await.unwrap(), "x");
+            eventually("it has unsubscribed", || stats(&service, "test.tick").subscriptions == 0);
+            assert_eq!(stats(&service, "test.blob").subscriptions, 1);
+            drop(blobs);
+            client.close().await;
+            eventually("all have ended", || stats(&service, "test.blob").subscriptions == 0);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_does_not_take_its_events_has_its_calls_answered_and_learns_what_it_missed() {
+    let service = TestService::start();
+    let publisher = service.running().publisher("test/1").unwrap();
+    let address = service.address(0).to_string();
+    runtime().block_on(async {
+        let client = postroom::client::Client::connect(address.as_str()).await.unwrap();
+        for overflow in [postroom::Overflow::DropOldest, postroom::Overflow::DropNewest] {
+            let mut events = client.subscribe::<u64>("test/1.tick").overflow(overflow).queue(10).await.unwrap();
+            for value in 0..1000 {
+                publisher.publish(TICK, &value);
+                if value % 100 == 0 {
+                    assert_eq!(client.call::<u64>("echo.mirror", &value).await.unwrap(), value);
+                }
+            }
+            eventually("all are on their way", || {
+                let stats = stats(&service, "test.tick");
+                stats.published == stats.delivered + stats.lost
+            });
+            // They came before this, and those of them that were too many were dropped here.
+            assert_eq!(client.call::<u64>("echo.mirror", &1).await.unwrap(), 1);
+            let (mut due, mut taken) = (0, 0);
+            while taken < 10 {
+                let event = events.next().await.unwrap().unwrap();
+                assert_eq!(event.value, due + event.lost);
+                (due, taken) = (event.value + 1, taken + 1);
+            }
+            publisher.publish(TICK, &1000);
+            let last = events.next().await.unwrap().unwrap();
+            assert_eq!((last.value, last.lost), (1000, 1000 - due), "{overflow}");
+        }
+    });
+}
+
+#[test]
+fn a_subscription_without_gaps_ends_with_the_limit_here_or_there() {
+    let service = TestService::start();
+    let publisher = service.running().publisher("test/1").unwrap();
+    let address = service.address(0).to_string();
+    let client = postroom::client::blocking::Client::connect(address.as_str()).unwrap();
+    let wish = client.subscribe::<u64>("test/1.tick").overflow(postroom::Overflow::Disconnect).queue(5);
+    let events = wish.open().unwrap();
+    for value in 0..10 {
+        publisher.publish(TICK, &value);
+        eventually("it is on its way", || stats(&service, "test.tick").delivered == value + 1);
+    }
+    // They were read by the client's own thread, whoever takes them; here there was room for five.
+    assert_eq!(client.call::<u64>("echo.mirror", &1).unwrap(), 1);
+    let came: Vec<_> = events.collect();
+    assert_eq!(came.len(), 6, "{came:?}");
+    assert!(matches!(came[5], Err(postroom::client::SubscriptionError::Overflowed(_))), "{came:?}");
+    assert_eq!(client.call::<u64>("echo.mirror", &2).unwrap(), 2);
+}
+
+#[test]
+fn the_blocking_client_iterates_over_events_until_its_service_stops() {
+    let service = TestService::start();
+    let publisher = service.running().publisher("test/1").unwrap();
+    let address = service.address(0).to_string();
+    let client = postroom::client::blocking::Client::connect(address.as_str()).unwrap();
+    let mut events = client.subscribe::<u64>("test/1.tick").open().unwrap();
+    assert!(events.next_within(Duration::from_millis(1)).is_none());
+    // The subscription is enough to keep the connection.
+    drop(client);
+    publisher.publish(TICK, &1);
+    assert_eq!(events.next().unwrap().unwrap().value, 1);
+    assert!(service.stop().is_clean());
+    let error = events.next().unwrap().unwrap_err();
+    assert!(error.to_string().contains("shutting_down"), "{error}");
+    assert!(events.next().is_none());
+}
+
+#[test]
+fn a_value_of_another_type_is_an_error_of_that_event_alone() {
+    let service = TestService::start();
+    let publisher = service.running().publisher("test/1").unwrap();
+    let address = service.address(0).to_string();
+    let client = postroom::client::blocking::Client::connect(address.as_str()).unwrap();
+    let mut events = client.subscribe::<u8>("test/1.tick").open().unwrap();
+    [1, 1000, 2].iter().for_each(|value| publisher.publish(TICK, value));
+    let came: Vec<Option<u8>> = events.by_ref().take(3).map(|event| event.ok().map(|event| event.value)).collect();
+    assert_eq!(came, [Some(1), None, Some(2)]);
+    let unknown = client.subscribe::<u8>("test/1.tock").open().unwrap_err();
+    assert_eq!(unknown.code().unwrap().as_str(), "invalid_arguments");
+}

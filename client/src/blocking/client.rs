@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::request::Request;
+use super::subscription::Subscribe;
 use super::wait::wait;
 use crate::builder::{ClientBuilder, Prepared};
 use crate::directory::ServiceInfo;
@@ -101,6 +102,11 @@ impl Client {
     /// A call about which more is to be said.
     pub fn request<'a>(&'a self, target: impl Into<Target<'a>>) -> Request<'a> {
         Request::new(self.client.request(target))
+    }
+
+    /// A subscription to an event of the service, see [`crate::Client::subscribe`].
+    pub fn subscribe<T: DeserializeOwned>(&self, name: impl Into<String>) -> Subscribe<'_, T> {
+        Subscribe::new(self.client.subscribe(name), self.clone())
     }
 
     /// What the service said of itself when the present connection was made.

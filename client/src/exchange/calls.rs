@@ -20,6 +20,26 @@ pub(crate) struct Outgoing {
     /// Trace and key. The deadline in it is left open until the call is sent: it is what is left then.
     pub(crate) metadata: Option<Box<Metadata>>,
     pub(crate) idempotent: bool,
+    pub(crate) role: Role,
+}
+
+/// What a call means to this client beside its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Nothing.
+    Plain,
+    /// It opens a subscription, whose inbox has this key.
+    Subscribe(u64),
+    /// It ends one. Nobody waits for its reply.
+    Unsubscribe,
+}
+
+impl Outgoing {
+    /// A call about which nothing more is to be said.
+    #[inline]
+    pub(crate) fn new(procedure: Procedure, payload: Vec<u8>) -> Self {
+        Self { procedure, payload, deadline: None, metadata: None, idempotent: false, role: Role::Plain }
+    }
 }
 
 /// A call that is kept here.

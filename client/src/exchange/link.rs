@@ -69,6 +69,7 @@ impl Link {
     pub(crate) fn finish(&self, reason: CloseReason) {
         self.change(|state| {
             state.fail_all(&crate::CallError::Closed(reason.clone()));
+            state.end_inboxes(&reason);
             state.phase = Phase::Ended(reason.clone());
         });
         self.ended.send_replace(Some(reason));

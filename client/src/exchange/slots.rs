@@ -84,7 +84,7 @@ mod tests {
 
     fn call() -> Call {
         let procedure = Procedure::new(1, 1, 1);
-        let outgoing = Outgoing { procedure, payload: Vec::new(), deadline: None, metadata: None, idempotent: false };
+        let outgoing = Outgoing::new(procedure, Vec::new());
         Call { outgoing, phase: Phase::Waiting, resends: 0, position: 0, waker: None }
     }
 

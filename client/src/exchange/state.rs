@@ -4,6 +4,7 @@
 
 mod callers;
 mod connection;
+mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use std::task::Waker;
 use postroom_protocol::{Error, Header, Metadata, PacketType, Status, metadata, packet};
 use tokio::time::Instant;
 
-use super::calls::{Call, Phase as CallPhase};
+use super::calls::{Call, Phase as CallPhase, Role};
+use super::inboxes::Inboxes;
 use super::slots::Slots;
 use crate::directory::ServiceInfo;
 use crate::error::{CallError, CloseReason, ConnectError};
@@ -65,6 +67,7 @@ pub(crate) struct State {
     parked: bool,
     limits: Limits,
     calls: Slots,
+    inboxes: Inboxes,
     /// The calls that wait to be sent, in order. Some are gone already, see `n_gone`.
     waiting: VecDeque<u32>,
     n_gone: usize,
@@ -88,6 +91,7 @@ impl State {
             parked: false,
             limits: Limits { max_packet: 0, max_in_flight: 0 },
             calls: Slots::default(),
+            inboxes: Inboxes::default(),
             waiting: VecDeque::new(),
             n_gone: 0,
             in_flight: 0,
@@ -163,7 +167,10 @@ impl State {
         self.output.extend_from_slice(&call.outgoing.payload);
         packet::finish(start, &mut self.output);
         call.position = self.taken + start as u64;
-        call.phase = CallPhase::Flying;
+        call.phase = match call.outgoing.role {
+            Role::Unsubscribe => CallPhase::Abandoned,
+            Role::Plain | Role::Subscribe(_) => CallPhase::Flying,
+        };
         self.in_flight += 1;
         Ok(())
     }

@@ -13,6 +13,7 @@ mod calls;
 mod cancel;
 mod closing;
 mod deadlines;
+mod events;
 mod keepalive;
 mod limits;
 mod names;

@@ -68,6 +68,7 @@ impl Conversation {
                 Ok(error) => CloseCause::Announced(error),
                 Err(error) => CloseCause::Protocol(format!("its announced close does not decode: {error}")),
             }),
+            PacketType::Event if !self.greeting.is_open() => Ok(state.event(&header, &payload)),
             _ if !self.greeting.is_open() => Ok(false),
             _ => match self.greeting.take(&header, &payload) {
                 Ok(true) => Ok(true),

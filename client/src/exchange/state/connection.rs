@@ -5,8 +5,8 @@ use std::task::Waker;
 
 use postroom_protocol::{Error, HEADER_LEN, Header, Payload, Status};
 
-use super::{Call, CallPhase, Limits, MAX_OUTPUT, Phase, State};
-use crate::directory::ServiceInfo;
+use super::{Call, CallPhase, Limits, MAX_OUTPUT, Phase, Role, State};
+use crate::directory::{self, ServiceInfo};
 use crate::error::{CallError, CloseReason};
 use crate::exchange::calls::Answer;
 
@@ -80,6 +80,10 @@ impl State {
         {
             return false;
         }
+        let opened = match call.outgoing.role {
+            Role::Subscribe(key) if header.status == Status::Ok => Some((key, directory::subscription(&payload))),
+            _ => None,
+        };
         match call.phase {
             CallPhase::Flying => {
                 let is_error = header.status != Status::Ok;
@@ -97,6 +101,9 @@ impl State {
             CallPhase::Waiting | CallPhase::Done(_) => return false,
         }
         self.in_flight -= 1;
+        if let Some((key, Some(serial))) = opened {
+            self.subscribed(key, serial);
+        }
         true
     }
 
@@ -136,9 +143,15 @@ impl State {
                 CallPhase::Abandoned => {
                     self.calls.remove(serial);
                 }
+                // What it was to end has ended with the connection.
+                CallPhase::Waiting if call.outgoing.role == Role::Unsubscribe => {
+                    self.calls.remove(serial);
+                    self.n_gone += 1;
+                }
                 CallPhase::Waiting | CallPhase::Done(_) => {}
             }
         }
+        self.inboxes.lost(reason, &mut self.wakers);
         again.sort_unstable();
         for (_, serial) in again.into_iter().rev() {
             self.waiting.push_front(serial);
@@ -151,6 +164,10 @@ impl State {
             if let Some(call) = self.calls.get_mut(serial)
                 && matches!(call.phase, CallPhase::Waiting)
             {
+                if call.outgoing.role == Role::Unsubscribe {
+                    self.calls.remove(serial);
+                    continue;
+                }
                 call.phase = CallPhase::Done(Err(error.clone()));
                 self.wakers.extend(call.waker.take());
             }
