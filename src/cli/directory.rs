@@ -57,6 +57,8 @@ pub(super) struct Described {
 pub(super) struct Event {
     pub(super) number: i32,
     pub(super) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) value: Option<Value>,
 }
 
 impl Directory {

@@ -15,6 +15,7 @@ mod logging;
 mod remote;
 mod serve;
 mod stats;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,9 @@ enum Command {
     /// Lists programs, versions and procedures, and how each runs.
     #[command(after_help = "Example: postroom list --to tcp:127.0.0.1:7000 --json")]
     List(list::ListArgs),
+    /// Prints the events of a service as they come: one line of JSON each, with how many were lost before it.
+    #[command(after_help = "Example: postroom watch directory.clients --count 10")]
+    Watch(watch::WatchArgs),
     /// Puts load on a service; prints throughput and a latency histogram.
     #[command(after_help = "Example: postroom bench --connections 16 --depth 16 --duration 5s")]
     Bench(bench::BenchArgs),
@@ -87,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Call(args) if args.is_plain_help() => call_help(),
         Command::Call(args) => remote::run(call::call(args)),
         Command::List(args) => remote::run(list::list(args)),
+        Command::Watch(args) => remote::run(watch::watch(args)),
         Command::Bench(args) => bench::bench(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

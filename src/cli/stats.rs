@@ -33,6 +33,7 @@ pub(super) fn text(stats: &Value) -> String {
     if let Some(health) = stats.get("health") {
         lines.push(row("health", &self::health(health)));
     }
+    lines.extend(events(&stats["events"]));
     let procedures: &[Value] = stats["procedures"].as_array().map_or(&[], Vec::as_slice);
     if procedures.is_empty() {
         lines.push("no procedure was called yet".to_owned());
@@ -64,6 +65,17 @@ pub(super) fn text(stats: &Value) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// Each event that somebody subscribed to.
+fn events(events: &Value) -> Vec<String> {
+    let events = events.as_array().map_or(&[][..], Vec::as_slice);
+    let line = |it: &Value| {
+        let count = |key: &str| format!("{} {key}", it[key]);
+        let counts = ["subscriptions", "published", "delivered", "lost"].map(count).join(", ");
+        row("event", &format!("{}/{}: {counts}", it["name"].as_str().unwrap_or("?"), it["version"]))
+    };
+    events.iter().map(line).collect()
 }
 
 fn numbers(title: &str, numbers: &Value) -> String {
@@ -108,6 +120,7 @@ mod tests {
         let stats = json!({
             "clients": { "connected": 1 }, "workers": {}, "pending": {}, "limits": {}, "refused": { "protocol": 4 },
             "health": { "state": "healthy", "reasons": [] }, "procedures": [procedure],
+            "events": [{ "name": "a.b", "version": 1, "subscriptions": 1, "published": 2, "delivered": 1, "lost": 1 }],
         });
         let text = text(&stats);
         let line = text.lines().last().unwrap();
@@ -117,5 +130,6 @@ mod tests {
         );
         assert!(text.contains("refused   4 protocol") && !text.contains("limits"), "{text}");
         assert!(text.contains("health    healthy"), "{text}");
+        assert!(text.contains("event     a.b/1: 1 subscriptions, 2 published, 1 delivered, 1 lost"), "{text}");
     }
 }

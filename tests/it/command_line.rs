@@ -310,3 +310,52 @@ fn completions_the_manual_and_the_version_come_from_the_same_definition() {
         assert!(output(&[command, "--help"]).contains("Example: "), "{command}");
     }
 }
+
+#[test]
+fn watch_prints_a_line_of_json_for_each_event_until_it_has_enough() {
+    let service = Binary::serve("");
+    let mut watch = Binary::command();
+    watch.args(["watch", "--to", &service.address().to_string(), "directory.clients", "--count", "3"]);
+    let watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it watches", || {
+        let stats = json_of(&run(&service, "list", &["--stats", "--json"]));
+        stats["events"].get(0).is_some_and(|event| event["subscriptions"] == 1)
+    });
+    // Others come and go, these among them.
+    run(&service, "call", &["echo.whoami"]);
+    run(&service, "call", &["echo.whoami"]);
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let lines: Vec<Value> =
+        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in &lines {
+        assert_eq!(line["lost"], 0);
+        assert_eq!((&line["value"]["transport"], &line["value"]["uid"]), (&json!("unix"), &json!(own_uid())));
+    }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+#[test]
+fn watch_says_why_it_cannot_watch_or_not_any_more() {
+    let service = Binary::serve("");
+    failed(&run(&service, "watch", &["echo.tock"]), 1, &["invalid_arguments", "echo", "no event \"tock\""]);
+    failed(&run(&service, "watch", &["ecko.tick"]), 1, &["unknown_program", "\"ecko\""]);
+    failed(&run(&service, "watch", &["ecko"]), 1, &["PROGRAM.EVENT"]);
+    failed(&run(&service, "watch", &["directory.clients", "--queue", "5000"]), 1, &["max_event_queue = 1024"]);
+    failed(&run(&service, "watch", &["directory.clients", "--overflow", "no"]), 2, &["drop-newest"]);
+    let mut watch = Binary::command();
+    watch.args(["watch", "--to", &service.address().to_string(), "directory.clients"]);
+    let watch = watch.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it watches", || {
+        let stats = json_of(&run(&service, "list", &["--stats", "--json"]));
+        stats["events"].get(0).is_some_and(|event| event["subscriptions"] == 1)
+    });
+    service.signal(rustix::process::Signal::TERM);
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("shutting_down"), "{}", stderr(&output));
+}
