@@ -136,7 +136,7 @@ fn clients_find_a_service_where_the_command_line_does() {
 fn clients_without_a_service_say_so_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let address = format!("unix:{}", folder.path().join("socket").display());
-    for name in ["async_client", "blocking_client", "embedded"] {
+    for name in ["async_client", "blocking_client", "embedded", "thermometer"] {
         let done = command(name).arg(&address).output().unwrap();
         let errors = String::from_utf8_lossy(&done.stderr);
         assert_eq!(done.status.code(), Some(1), "{name}: {errors}");
@@ -175,6 +175,24 @@ fn the_embedded_service_is_moved_out_by_changing_its_address() {
     let pid = rustix::process::Pid::from_child(&service.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(service.0.wait().unwrap().success());
+}
+
+#[test]
+fn the_thermometer_is_read_by_whoever_subscribed() {
+    let check = |output: &str| {
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), 3, "{output}");
+        assert!(lines.iter().all(|line| line.starts_with("reading ") && line.ends_with("(0 missed)")), "{output}");
+    };
+    check(&run("thermometer", &[]));
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", folder.path().join("socket").display());
+    let _service = Process(command("thermometer").args(["serve", &address]).spawn().unwrap());
+    eventually("the service listens", || UnixStream::connect(folder.path().join("socket")).is_ok());
+    check(&run("thermometer", &[&address]));
+    let watch = ["watch", "--to", &address, "--count", "2", "thermometer.reading"];
+    let watched = Binary::command().args(watch).output().unwrap();
+    assert_eq!(String::from_utf8(watched.stdout).unwrap().matches("\"celsius\":").count(), 2);
 }
 
 #[test]
