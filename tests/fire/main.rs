@@ -37,5 +37,6 @@ mod process;
 mod program;
 mod settings;
 mod storm;
+mod subscriber;
 mod tally;
 mod witness;

@@ -11,6 +11,7 @@ use postroom::{Call, Error, Program};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::subscriber::SPARK;
 use crate::support::PATIENCE;
 
 /// The number of the program: `fire`.
@@ -377,6 +378,7 @@ pub fn program(shared: &Shared) -> Program {
     };
     let (start, bad_factories) = (fighter(false), shared.bad_factories.clone());
     Program::new("fire", FIRE, 1)
+        .event(SPARK)
         .handler(fighter(false))
         .procedure::<Order>(proc::BLOCKING, "blocking")
         .procedure::<Order>(proc::PRIORITY, "priority")

@@ -19,6 +19,7 @@ use crate::ledger::Weather;
 use crate::menu::Menu;
 use crate::meter::Meter;
 use crate::program::{Args, FIRE, Shared, What, proc, program};
+use crate::subscriber::{self, Sparks};
 use crate::support::{Client, PATIENCE, call, encode, eventually};
 use crate::tally::Tally;
 use crate::{settings, witness};
@@ -40,7 +41,7 @@ const SLACK_AT_REST: isize = 3 << 20;
 /// Descriptors by which threads of the same kind may differ, by what they have used so far.
 const THREADS_COST: usize = 4;
 /// What there is in these storms beside what guests do everywhere.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 27] = [
     "factory that panics",
     "handler that ends its thread",
     "handler that hangs",
@@ -60,6 +61,11 @@ const KINDS: [&str; 22] = [
     "result that is too large",
     "shutting_down",
     "stop in the middle of a storm",
+    "subscriber",
+    "subscriber that stopped reading",
+    "subscriber that vanished",
+    "subscriber that wanted no gap",
+    "subscription",
     "tide that does not turn",
     "too_large",
     "worker seen to be stuck",
@@ -103,6 +109,7 @@ struct Campaign {
     /// `stuck_after` of the service.
     stuck_after: Duration,
     shared: Shared,
+    sparks: Sparks,
     weather: Weather,
     tally: Mutex<Tally>,
 }
@@ -125,7 +132,8 @@ impl Campaign {
             true => Duration::from_millis(chance.within(50..201)),
             false => A_STORM,
         };
-        Self { seed, number, chance, menu, stuck_after, shared: Shared::default(), weather, tally: Mutex::default() }
+        let (shared, sparks, tally) = (Shared::default(), Sparks::default(), Mutex::default());
+        Self { seed, number, chance, menu, stuck_after, shared, sparks, weather, tally }
     }
 
     fn config(&mut self, folder: &std::path::Path) -> Config {
@@ -140,6 +148,8 @@ impl Campaign {
         limits.max_client_backlog = *chance.pick(&[1, 16, 256]);
         limits.max_client_backlog_bytes = *chance.pick(&[1024, 100_000, 2 << 20]);
         limits.max_client_output = *chance.pick(&[1024, 50_000, 4 << 20]);
+        limits.max_client_event_bytes = *chance.pick(&[1024, 100_000, 4 << 20]);
+        limits.max_published_events = *chance.pick(&[1, 100, 16_384]);
         limits.max_pending_calls = *chance.pick(&[5, 300, 10_000]);
         limits.max_pending_bytes = *chance.pick(&[5_000, 256 << 20]);
         limits.max_async_calls = *chance.pick(&[1, 5, 1024]);
@@ -196,9 +206,12 @@ impl Campaign {
             thread::scope(|scope| {
                 let guests = self.guests(scope, &addresses, &next, &is_over);
                 let until = Instant::now() + stop_after;
+                let publisher = running.lock().unwrap().as_ref().unwrap().publisher("fire").unwrap();
+                let mut sparks = Chance::new(self.seed, (3 << 61) + self.number);
                 while Instant::now() < until {
                     thread::sleep(Duration::from_millis(1));
                     self.shared.tide.turn();
+                    self.sparks.fly(&publisher, &mut sparks);
                 }
                 self.weather.is_stopping.store(true, SeqCst);
                 let report = running.lock().unwrap().take().unwrap().stop();
@@ -248,7 +261,11 @@ impl Campaign {
             while !is_over.load(SeqCst) {
                 let number = next.fetch_add(1, SeqCst);
                 let address = &addresses[usize::from(number.is_multiple_of(5))];
-                match visit(address, self.seed, number, self.menu, &self.weather) {
+                let made = match number % 8 {
+                    3 => subscriber::visit(address, self.seed, number, &self.weather, &self.sparks),
+                    _ => visit(address, self.seed, number, self.menu, &self.weather),
+                };
+                match made {
                     Visit::Made(tally) => self.tally.lock().unwrap().add(tally),
                     Visit::NoService(_) if self.weather.is_stopping() => return,
                     Visit::NoService(error) => panic!("guest {number} is not let in: {error}"),
@@ -263,6 +280,7 @@ impl Campaign {
     fn meddle(&self, running: &Running, chance: &mut Chance, ebb: &mut Instant) {
         thread::sleep(Duration::from_micros(chance.within(100..6_000)));
         let mut tally = Tally::default();
+        self.sparks.fly(&running.publisher("fire").unwrap(), chance);
         match chance.within(0..12) {
             // What hangs is stuck then, and others have to take its place.
             0 if self.stuck_after < A_STORM && *ebb < Instant::now() && chance.one_in(4) => {
@@ -314,6 +332,7 @@ impl Campaign {
                 stats.procedures.iter().all(|procedure| procedure.in_progress == 0)
                     && (stats.clients.connected, stats.clients.busy, stats.clients.gone) == (0, 0, 0)
                     && (stats.pending.calls, stats.pending.bytes) == (0, 0)
+                    && stats.events.iter().all(|event| event.subscriptions == 0)
                     && (stats.workers.current, stats.workers.free, stats.workers.priority) == (2, 2, 1)
                     && (stats.workers.asynchronous, stats.workers.abandoned) == (1, 0)
             });
