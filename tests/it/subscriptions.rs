@@ -740,3 +740,24 @@ fn a_value_of_another_type_is_an_error_of_that_event_alone() {
     let unknown = client.subscribe::<u8>("test/1.tock").open().unwrap_err();
     assert_eq!(unknown.code().unwrap().as_str(), "invalid_arguments");
 }
+
+#[test]
+fn a_client_of_messagepack_rpc_gets_events_as_notifications() {
+    let service = TestService::start();
+    let mut client = service.client();
+    let array = |values: &[Value]| Value::Array(values.to_vec());
+    let wish = array(&["test/1".into(), "tick".into(), "drop_oldest".into(), 8.into()]);
+    client.send(&request(1, "directory.subscribe", &wish));
+    let subscription = client.result_of(1)["subscription"].clone();
+    let mut publisher = service.client();
+    publisher.call(TEST, proc::PUBLISH, &publish(5, 3));
+    for number in 5..8_u64 {
+        let expected = array(&[2.into(), "test.tick".into(), array(&[number.into(), 0.into()])]);
+        assert_eq!(client.try_message().unwrap(), Some(expected));
+    }
+    client.send(&request(2, "directory.unsubscribe", &array(&[subscription])));
+    client.result_of(2);
+    publisher.call(TEST, proc::PUBLISH, &publish(8, 1));
+    client.send(&request(3, "echo.mirror", &array(&["behind".into()])));
+    assert_eq!(client.result_of(3), array(&["behind".into()]));
+}

@@ -34,6 +34,8 @@ pub(super) struct Subscriptions {
     listed: RefCell<VecDeque<ClientKey>>,
     /// Whether there may be something in the inlet.
     told: Cell<bool>,
+    /// Whether a portion is being passed on, after which the turn comes back by itself.
+    is_passing: Cell<bool>,
 }
 
 impl Subscriptions {
@@ -63,11 +65,12 @@ impl Subscriptions {
         self.by_event.borrow().get(event as usize)?.get(&subscription).copied()
     }
 
-    /// A client is to have its events written, in this turn or one of the next. True if it is the only one.
+    /// A client is to have its events written, in this turn or one of the next. True if nobody else has the turn come
+    /// back for that.
     pub(super) fn list(&self, client: ClientKey) -> bool {
         let mut listed = self.listed.borrow_mut();
         listed.push_back(client);
-        listed.len() == 1
+        listed.len() == 1 && !self.is_passing.get()
     }
 
     fn is_done(&self) -> bool {
@@ -88,6 +91,7 @@ impl HubCore {
         if subscriptions.is_done() {
             return false;
         }
+        subscriptions.is_passing.set(true);
         if subscriptions.told.get() && subscriptions.listed.borrow().is_empty() {
             let mut left = TAKEN;
             while left > 0 {
@@ -105,6 +109,7 @@ impl HubCore {
             let Some(client) = subscriptions.listed.borrow_mut().pop_front() else { break };
             self.write_events(client, now);
         }
+        subscriptions.is_passing.set(false);
         !subscriptions.is_done()
     }
 

@@ -2,6 +2,7 @@
 //! timer of the arbiter.
 
 use std::cell::Cell;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as Task, Poll};
@@ -69,8 +70,9 @@ impl ActorFuture<Hub> for Turn {
         this.core.set_turn(task.waker());
         this.core.flush();
         if this.core.pass_events() {
-            // The others of this arbiter come first.
-            task.waker().wake_by_ref();
+            // The others of this arbiter come first, those whom the reactor is about to wake among them: polled once,
+            // it wakes this turn behind them.
+            let _ = std::pin::pin!(tokio::task::yield_now()).poll(task);
         }
         if this.core.has_expired(Instant::now()) && !this.readers_had_their_turn(task) {
             return Poll::Pending;

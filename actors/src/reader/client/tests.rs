@@ -6,6 +6,8 @@ use postroom_protocol::{Metadata, PacketType, packet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::events::inlet::{Begin, Counts, To};
+use crate::events::{Described, Kind, Overflow};
 use crate::hub::Hubs;
 use crate::hub::calls::{Accepted, Calls, Ended};
 use crate::job::ClientKey;
@@ -618,4 +620,36 @@ proptest! {
         prop_assert!(client.is_done(), "stuck: {client:?}");
         prop_assert_eq!((started.0.len(), answered), (sent as usize, sent as usize));
     }
+}
+
+#[test]
+fn a_reply_is_behind_no_more_events_than_there_is_room_for_and_events_hold_no_calls() {
+    let now = Instant::now();
+    let mut client = client(Limits { max_client_output: 1024, ..Limits::default() }, now);
+    let described = Described { name: "a.b".to_owned(), program: 1, version: 1, number: 1, value: Kind::of::<u64>() };
+    let begin = Begin {
+        client: KEY,
+        subscription: 1,
+        event: 0,
+        from: 0,
+        overflow: Overflow::Disconnect,
+        queue: 1000,
+        serial: 1,
+        ended: Arc::default(),
+        counts: std::iter::once(Counts::default()).collect(),
+    };
+    assert!(client.subscribed(begin, &described));
+    let value = Bytes::from(vec![0; 1000]);
+    for number in 0..1000 {
+        assert!(!client.offer_event(1, To::All(number), &value));
+    }
+    for _ in 0..2 {
+        client.send_events(now);
+        assert!((events::ROOM as u64..events::ROOM as u64 + 2000).contains(&client.output.len()));
+    }
+    assert_eq!(client.wants(), Wants::Input);
+    assert!(client.has_events());
+    // One more than its queue has room for, and it wants no gap.
+    assert!((1000..2000).any(|number| client.offer_event(1, To::All(number), &value)));
+    assert!(!client.has_events());
 }
