@@ -1,0 +1,5 @@
+// @generated
+#![cfg_attr(rustfmt, rustfmt::skip)]
+
+pub mod echo;
+pub mod echo_ttrpc;

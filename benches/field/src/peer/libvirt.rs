@@ -1,0 +1,201 @@
+//! libvirt's own RPC: `virConnectGetLibVersion` of a `libvirtd`, by its C client, which is opened when it is needed and
+//! not linked. It carries no bytes, and its client blocks: each call under way has a thread.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_ulong, c_void};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
+use std::time::Instant;
+use std::{fs, thread};
+
+use hdrhistogram::Histogram;
+use libloading::Library;
+
+use super::{Place, Server, find_program};
+use crate::Result;
+use crate::case::Case;
+use crate::load::calls::on_one_thread;
+use crate::load::idle::Idle;
+use crate::load::tally::{Window, histogram};
+use crate::load::{Outcome, Plan};
+use crate::process::{Role, await_socket, spawn};
+
+pub const PROGRAM: &str = "libvirtd";
+const LIBRARY: &str = "libvirt.so.0";
+/// Run by root, libvirtd would be the one of the system.
+const NOBODY: u32 = 65534;
+const FOLDERS: [&str; 6] =
+    ["HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
+const STACK: usize = 256 * 1024;
+
+pub fn missing() -> Option<String> {
+    if find_program(PROGRAM).is_none() {
+        return Some(
+            "libvirtd is in no folder of PATH, nor in /usr/sbin; Debian: apt-get install libvirt-daemon".into(),
+        );
+    }
+    let opened = Libvirt::open().err()?;
+    Some(format!("{opened}; Debian: apt-get install libvirt0"))
+}
+
+/// A daemon in the place's folder, that listens on nothing but its socket and finds no driver but those it has built in.
+pub fn launch(place: &Place) -> Result<Server> {
+    let is_root = rustix::process::getuid().is_root();
+    let folder = place.folder();
+    let give = |path: &Path| if is_root { chown(path, Some(NOBODY), Some(NOBODY)) } else { Ok(()) };
+    let config = folder.join("libvirtd.conf");
+    // By default five calls of a client are under way at once, which would be what is measured.
+    fs::write(&config, "listen_tls = 0\nlisten_tcp = 0\nmax_client_requests = 1024\n")?;
+    fs::create_dir_all(folder.join("drivers"))?;
+    let mut command = Command::new(find_program(PROGRAM).ok_or("there is no libvirtd")?);
+    command.arg("--config").arg(&config);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LIBVIRT_DRIVER_DIR", folder.join("drivers"));
+    for name in FOLDERS {
+        let home = folder.join(name);
+        fs::create_dir_all(&home)?;
+        give(&home)?;
+        command.env(name, home);
+    }
+    give(folder)?;
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.current_dir("/");
+    let socket: PathBuf = folder.join("XDG_RUNTIME_DIR/libvirt/libvirt-sock");
+    let mut server = spawn(command, Role::Server, place)?;
+    await_socket(&socket, &mut server)?;
+    Ok(Server::new(vec![server], socket.display().to_string()))
+}
+
+pub fn call(plan: &Plan) -> Result<Outcome> {
+    let libvirt = Arc::new(Libvirt::open()?);
+    match plan.case {
+        Case::Idle(n_clients) => on_one_thread(async {
+            let first = libvirt.connect(&plan.address)?;
+            Idle::warm_up(async || libvirt.call(first)).await?;
+            let idle = Idle::begin(plan).await?;
+            let mut connections = Vec::new();
+            for _ in 0..n_clients {
+                connections.push(libvirt.connect(&plan.address)?);
+            }
+            let idle = idle.connected(plan).await?;
+            for connection in connections {
+                libvirt.call(connection)?;
+            }
+            idle.end(plan, n_clients).await
+        }),
+        Case::Load(_) => load(plan, &libvirt),
+    }
+}
+
+fn load(plan: &Plan, libvirt: &Arc<Libvirt>) -> Result<Outcome> {
+    let shape = plan.shape();
+    let flags = Arc::new(Flags { counts: AtomicBool::new(false), is_over: AtomicBool::new(false) });
+    let all_there = Arc::new(Barrier::new(shape.connections * shape.depth + 1));
+    let mut threads = Vec::new();
+    for _ in 0..shape.connections {
+        let connection = libvirt.connect(&plan.address)?;
+        for _ in 0..shape.depth {
+            let (libvirt, flags, all_there) = (libvirt.clone(), flags.clone(), all_there.clone());
+            let calls = move || {
+                all_there.wait();
+                slot(&libvirt, connection, &flags)
+            };
+            threads.push(thread::Builder::new().stack_size(STACK).spawn(calls)?);
+        }
+    }
+    all_there.wait();
+    thread::sleep(plan.warm_up);
+    let window = Window::begin(plan)?;
+    flags.counts.store(true, Relaxed);
+    thread::sleep(plan.time);
+    flags.counts.store(false, Relaxed);
+    // The time is over now; what the threads have counted is known when they have ended.
+    let over = window.over(plan)?;
+    flags.is_over.store(true, Relaxed);
+    let mut latencies = histogram()?;
+    for thread in threads {
+        let counted = thread.join().map_err(|_| "a thread of the client has panicked")??;
+        latencies.add(counted)?;
+    }
+    Ok(Outcome::Load(over.measured(&latencies)?))
+}
+
+struct Flags {
+    counts: AtomicBool,
+    is_over: AtomicBool,
+}
+
+fn slot(libvirt: &Libvirt, connection: Connection, flags: &Flags) -> Result<Histogram<u64>> {
+    let mut latencies = histogram()?;
+    while !flags.is_over.load(Relaxed) {
+        let sent = Instant::now();
+        libvirt.call(connection)?;
+        if flags.counts.load(Relaxed) {
+            latencies.saturating_record(sent.elapsed().as_nanos() as u64);
+        }
+    }
+    Ok(latencies)
+}
+
+/// A `virConnectPtr`, open until the process ends.
+#[derive(Clone, Copy)]
+struct Connection(*mut c_void);
+
+// SAFETY: libvirt's connections may be used by any number of threads at the same time.
+unsafe impl Send for Connection {}
+
+type Initialize = unsafe extern "C" fn() -> c_int;
+type Open = unsafe extern "C" fn(*const c_char) -> *mut c_void;
+type GetLibVersion = unsafe extern "C" fn(*mut c_void, *mut c_ulong) -> c_int;
+type LastMessage = unsafe extern "C" fn() -> *const c_char;
+
+/// The functions of the library that are used, which stay as long as it is open.
+struct Libvirt {
+    open: Open,
+    get_lib_version: GetLibVersion,
+    last_message: LastMessage,
+    _library: Library,
+}
+
+impl Libvirt {
+    fn open() -> Result<Self> {
+        // SAFETY: libvirt's constructors and destructors have no conditions, and the functions have these types in its
+        // public headers, since its first versions.
+        unsafe {
+            let library = Library::new(LIBRARY)?;
+            let initialize: Initialize = *library.get(b"virInitialize\0")?;
+            let open: Open = *library.get(b"virConnectOpen\0")?;
+            let get_lib_version: GetLibVersion = *library.get(b"virConnectGetLibVersion\0")?;
+            let last_message: LastMessage = *library.get(b"virGetLastErrorMessage\0")?;
+            if initialize() != 0 {
+                return Err("libvirt does not start".into());
+            }
+            Ok(Self { open, get_lib_version, last_message, _library: library })
+        }
+    }
+
+    /// The test driver of the daemon there.
+    fn connect(&self, socket: &str) -> Result<Connection> {
+        let uri = CString::new(format!("test+unix:///default?socket={socket}"))?;
+        // SAFETY: the text ends with a zero, and lives until the function returns.
+        let connection = unsafe { (self.open)(uri.as_ptr()) };
+        if connection.is_null() { Err(self.error()) } else { Ok(Connection(connection)) }
+    }
+
+    fn call(&self, connection: Connection) -> Result<()> {
+        let mut version = 0;
+        // SAFETY: the connection is open, for it is never closed.
+        let result = unsafe { (self.get_lib_version)(connection.0, &raw mut version) };
+        if result == 0 && version > 0 { Ok(()) } else { Err(self.error()) }
+    }
+
+    fn error(&self) -> crate::Failure {
+        // SAFETY: it is the text of this thread's last error, and nothing of libvirt is called before it is copied.
+        let text = unsafe { CStr::from_ptr((self.last_message)()) };
+        format!("libvirt: {}", text.to_string_lossy()).into()
+    }
+}
