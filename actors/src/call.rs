@@ -179,6 +179,17 @@ impl<M> Call<M> {
             view.set_default_deadline(deadline);
         }
     }
+
+    /// Has the service ping this connection from now on, as it does those that have sent a keepalive packet or called
+    /// `directory.hello`: a client that leaves `keepalive_count` pings unanswered is closed.
+    ///
+    /// For programs whose clients ask for keepalive in a way of their own, as libvirt's do with a feature. Pings of the
+    /// client are answered in any case.
+    pub fn enable_keepalive(&self) {
+        if let Some(view) = self.context.view() {
+            view.enable_keepalive();
+        }
+    }
 }
 
 /// A call, by what names it in the log.

@@ -186,6 +186,11 @@ impl View {
     pub(crate) fn set_default_deadline(&self, deadline: std::time::Duration) {
         self.hubs.0.set_default_deadline(self.hub, self.client, deadline);
     }
+
+    /// Has the connection that the call came by take part in keepalive.
+    pub(crate) fn enable_keepalive(&self) {
+        self.hubs.0.enable_keepalive(self.hub, self.client);
+    }
 }
 
 #[cfg(test)]

@@ -90,6 +90,23 @@ fn a_client_that_has_sent_a_ping_is_pinged_and_any_packet_counts_as_an_answer() 
 }
 
 #[test]
+fn a_client_for_which_a_handler_enables_keepalive_is_pinged_and_ends_when_it_does_not_answer() {
+    let service = TestService::with_tcp(quick);
+    for mut client in [service.client(), service.tcp_client()] {
+        client.call(TEST, proc::KEEPALIVE, b"");
+        for _ in 0..5 {
+            is_ping(&client.packet());
+            client.send(&keepalive::pong());
+        }
+        client.call(TEST, proc::KEEPALIVE, b"");
+        for _ in 0..3 {
+            is_ping(&client.packet());
+        }
+        assert_eq!(client.announcement().code(), "keepalive_timeout");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_answer_is_told_and_closed_and_its_calls_are_cancelled() {
     let service = TestService::with(quick);
     let mut client = service.client();

@@ -320,6 +320,11 @@ impl HubCore {
         self.with_client(key, Instant::now(), |connection| connection.client.set_default_deadline(deadline));
     }
 
+    /// A client takes part in keepalive from now on.
+    pub(crate) fn enable_keepalive(self: &Rc<Self>, key: ClientKey) {
+        self.with_client(key, Instant::now(), |connection| connection.client.enable_keepalive());
+    }
+
     /// An inline call has held this arbiter for long.
     pub(super) fn slow_inline(&self, ticket: &Ticket, took: Duration) {
         let registry = self.handover.registry();

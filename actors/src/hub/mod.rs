@@ -138,6 +138,13 @@ impl Hubs {
         }
     }
 
+    /// Has a client take part in keepalive.
+    pub(crate) fn enable_keepalive(&self, hub: u16, client: ClientKey) {
+        if let Some(address) = self.get(hub.into()) {
+            address.do_send(EnableKeepalive(client));
+        }
+    }
+
     /// The lines to the clients of a hub.
     pub(crate) fn lines(&self, hub: u16) -> &Lines {
         &self.0[usize::from(hub)].lines
@@ -274,6 +281,11 @@ struct SetDefaultDeadline {
     deadline: Duration,
 }
 
+/// A client takes part in keepalive from now on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct EnableKeepalive(ClientKey);
+
 /// The time to stop is over: every call that is left is answered `shutting_down`. Returns how many there were.
 #[derive(Debug, Message)]
 #[rtype(result = "usize")]
@@ -368,6 +380,16 @@ impl Handler<SetDefaultDeadline> for Hub {
     fn handle(&mut self, set: SetDefaultDeadline, _: &mut Self::Context) {
         if let Some(core) = &self.core {
             core.set_default_deadline(set.client, set.deadline);
+        }
+    }
+}
+
+impl Handler<EnableKeepalive> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, EnableKeepalive(client): EnableKeepalive, _: &mut Self::Context) {
+        if let Some(core) = &self.core {
+            core.enable_keepalive(client);
         }
     }
 }

@@ -283,6 +283,11 @@ impl Client {
         self.default_deadline = Some(deadline);
     }
 
+    /// The client is pinged from now on.
+    pub(crate) fn enable_keepalive(&mut self) {
+        self.takes_pings = true;
+    }
+
     /// Closes the connection once all accepted calls are answered, with a reason that is announced, or none.
     pub(crate) fn close(&mut self, reason: Option<Error>) {
         if matches!(self.phase, Phase::Open) {

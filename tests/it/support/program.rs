@@ -40,6 +40,7 @@ pub mod proc {
     pub const END_THREAD: i32 = 21;
     pub const END_THREAD_ASYNC: i32 = 22;
     pub const BAD_FUTURE_DROP: i32 = 23;
+    pub const KEEPALIVE: i32 = 24;
     pub const HOLD_INLINE: i32 = 40;
     pub const HOLD_ASYNC: i32 = 41;
     pub const PUBLISH: i32 = 50;
@@ -143,6 +144,7 @@ message!(Unsubscribe { subscription: u32 } -> "Result<Done, Error>");
 message!(EndThread {} -> "Result<Done, Error>");
 message!(EndThreadAsync {} -> "Result<Done, Error>");
 message!(BadFutureDrop {} -> "Result<Done, Error>");
+message!(Keepalive {} -> "Result<Done, Error>");
 
 #[derive(Serialize)]
 struct Grown {
@@ -231,6 +233,10 @@ handlers! {
     };
     Unsubscribe => Done: |_this, call, _ctx| {
         call.unsubscribe(Subscription::from_number(call.args.subscription))?;
+        Ok(Done {})
+    };
+    Keepalive => Done: |_this, call, _ctx| {
+        call.enable_keepalive();
         Ok(Done {})
     };
     AbsentMinded => Done: |_this, call, _ctx| {
@@ -470,6 +476,7 @@ pub fn programs(shared: &Shared) -> [Program; 2] {
         .procedure::<EndThread>(proc::END_THREAD, "end_thread")
         .asynchronous::<EndThreadAsync>(proc::END_THREAD_ASYNC, "end_thread_async")
         .asynchronous::<BadFutureDrop>(proc::BAD_FUTURE_DROP, "bad_future_drop")
+        .procedure::<Keepalive>(proc::KEEPALIVE, "keepalive")
         .handler(bad_factory)
         .procedure::<Count>(proc::BAD_FACTORY, "bad_factory")
         .handler(bad_start)
