@@ -29,9 +29,14 @@ fn command(name: &str) -> Command {
 
 /// An example as a process, listening in a folder of its own.
 pub fn example(name: &str) -> Binary {
+    example_with(name, &[])
+}
+
+/// The same, with more arguments.
+pub fn example_with(name: &str, arguments: &[&str]) -> Binary {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(name);
-    command.arg("--listen").arg(format!("unix:{}", folder.path().join("socket").display()));
+    command.args(arguments).arg("--listen").arg(format!("unix:{}", folder.path().join("socket").display()));
     Binary::spawn(command, folder)
 }
 

@@ -20,6 +20,7 @@ mod hostile;
 mod identity;
 mod idle;
 mod keepalive;
+mod libvirt_daemon;
 mod limits;
 mod listening;
 mod message_pack_rpc;
