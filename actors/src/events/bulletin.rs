@@ -16,6 +16,7 @@ use crate::events::publisher::{Place, Publisher};
 use crate::events::{ClientEvents, Kind, SubscribeOptions, Subscription};
 use crate::job::ClientKey;
 use crate::limits::Limits;
+use crate::program::Codec;
 use crate::stats;
 
 /// So many events wait for a client that does not say how many are to.
@@ -30,6 +31,7 @@ pub(crate) struct Described {
     pub(crate) version: u32,
     pub(crate) number: i32,
     pub(crate) value: Kind,
+    pub(crate) codec: Codec,
 }
 
 /// What publishers look at before anything else: what there is, and whether anybody wants it.
@@ -174,7 +176,14 @@ impl Bulletin {
         (program, event): (&str, &str),
         options: SubscribeOptions,
     ) -> Result<Subscription, Error> {
-        self.open(hub, client, self.find(program, event)?, options)
+        let event = self.find(program, event)?;
+        match self.event(event).codec {
+            Codec::MessagePack => self.open(hub, client, event, options),
+            // Who subscribes like this reads values that tell what they are.
+            codec => Err(Error::unsupported(format!(
+                "the events of program {program} are {codec}; its clients subscribe by procedures of its own"
+            ))),
+        }
     }
 
     fn open(&self, hub: u16, client: ClientKey, event: u32, options: SubscribeOptions) -> Result<Subscription, Error> {

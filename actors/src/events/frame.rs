@@ -5,12 +5,13 @@ use postroom_protocol::rpc::{self, Format};
 use postroom_protocol::{HEADER_LEN, Header, PacketType, Status, event};
 
 use crate::events::Described;
+use crate::program::Codec;
 
 /// What one subscription's events look like.
 #[derive(Debug)]
 pub(crate) enum Frame {
-    /// A packet with this header.
-    Packet(Header),
+    /// A packet with this header, for a program with this codec.
+    Packet(Header, Codec),
     /// A notification of MessagePack-RPC with this name.
     Message(Box<str>),
 }
@@ -58,14 +59,14 @@ impl Frame {
             serial,
             status: Status::Ok,
         };
-        Self::Packet(header)
+        Self::Packet(header, event.codec)
     }
 
     /// Adds an event, before which so many were dropped.
     pub(crate) fn put(&self, value: &Bytes, lost: u64, out: &mut Pieces) {
         let start = out.open.len();
-        let header = match self {
-            Self::Packet(header) => header,
+        let (header, codec) = match self {
+            Self::Packet(header, codec) => (header, codec),
             Self::Message(name) => {
                 let (program, event) = name.rsplit_once('.').unwrap_or(("", name));
                 rpc::encode::event(program, event, value, lost, &mut out.open);
@@ -74,7 +75,11 @@ impl Frame {
             }
         };
         out.open.extend_from_slice(&header.encode(0));
-        event::put_head(lost, &mut out.open);
+        match codec {
+            Codec::MessagePack => event::put_head(lost, &mut out.open),
+            // The value alone: its form has no place for what was dropped.
+            Codec::Xdr => {}
+        }
         let length = out.open.len() - start + value.len();
         // The publisher has seen to it that it is at most `max_packet`, which is a u32.
         out.open[start..start + 4].copy_from_slice(&(length as u32).to_be_bytes());
@@ -104,7 +109,14 @@ mod tests {
 
     #[test]
     fn events_lie_behind_each_other_and_big_values_are_shared() {
-        let event = Described { name: "a.b".to_owned(), program: 7, version: 2, number: 3, value: Kind::of::<Value>() };
+        let event = Described {
+            name: "a.b".to_owned(),
+            program: 7,
+            version: 2,
+            number: 3,
+            value: Kind::of::<Value>(),
+            codec: Codec::MessagePack,
+        };
         let frame = Frame::new(&event, 9, Format::Packets);
         let mut pieces = Pieces::default();
         let values: Vec<Value> = vec![vec![1; 3], vec![2; 2 * OWN_PIECE], vec![3; 3]];
@@ -131,5 +143,15 @@ mod tests {
             rest = &rest[length as usize..];
         }
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn an_event_in_xdr_is_its_value_alone() {
+        let (name, value) = ("a.b".to_owned(), Kind::of::<Value>());
+        let event = Described { name, program: 7, version: 2, number: 3, value, codec: Codec::Xdr };
+        let mut pieces = Pieces::default();
+        Frame::new(&event, 9, Format::Packets).put(&Bytes::from_static(&[0, 0, 0, 5]), 4, &mut pieces);
+        let packet = pieces.into_bytes().collect::<Vec<_>>().concat();
+        assert_eq!((packet[..4].to_vec(), packet[HEADER_LEN..].to_vec()), (vec![0, 0, 0, 32], vec![0, 0, 0, 5]));
     }
 }

@@ -207,11 +207,18 @@ mod tests {
     use super::*;
     use crate::events::Kind;
     use crate::job::ClientKey;
+    use crate::program::Codec;
 
     fn outlet(subscriptions: &[(u32, Overflow, usize)]) -> Outlet {
         let counts: Arc<[Counts]> = std::iter::repeat_with(Counts::default).take(1).collect();
-        let described =
-            Described { name: "a.b".to_owned(), program: 1, version: 1, number: 1, value: Kind::of::<u64>() };
+        let described = Described {
+            name: "a.b".to_owned(),
+            program: 1,
+            version: 1,
+            number: 1,
+            value: Kind::of::<u64>(),
+            codec: Codec::MessagePack,
+        };
         let mut outlet = Outlet::default();
         for &(subscription, overflow, queue) in subscriptions {
             let begin = Begin {

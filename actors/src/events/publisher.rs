@@ -9,12 +9,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
-use postroom_protocol::{Error, HEADER_LEN, codec, event};
+use postroom_protocol::{Error, HEADER_LEN, codec, event, xdr};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::events::bulletin::{Board, Bulletin};
 use crate::events::{Event, Kind, Subscription};
+use crate::program::Codec;
 
 /// Publishes the events of one program: from its handlers, from callbacks of the event loop, from any thread.
 ///
@@ -102,7 +103,8 @@ impl Publisher {
         match self.0.bound.get() {
             Some(Bound::Service(service)) => {
                 if let Some((bulletin, number)) = self.wanted(service, event) {
-                    bulletin.publish(number, self.encode(event, value, bulletin.max_packet()));
+                    let codec = bulletin.event(number).codec;
+                    bulletin.publish(number, self.encode(event, value, codec, bulletin.max_packet()));
                 }
             }
             Some(Bound::Capture(capture)) => capture.push(event, None, value),
@@ -123,8 +125,9 @@ impl Publisher {
         match self.0.bound.get() {
             Some(Bound::Service(service)) => {
                 if let Some((bulletin, number)) = self.wanted(service, event) {
-                    let max_packet = bulletin.max_packet();
-                    bulletin.publish_each(number, |it| value(it).map(|value| self.encode(event, &value, max_packet)));
+                    let (codec, max_packet) = (bulletin.event(number).codec, bulletin.max_packet());
+                    let encode = |value: T| self.encode(event, &value, codec, max_packet);
+                    bulletin.publish_each(number, |it| value(it).map(encode));
                 }
             }
             Some(Bound::Capture(capture)) => {
@@ -171,9 +174,15 @@ impl Publisher {
     }
 
     /// The value as it goes to every client; nothing if it cannot be sent.
-    fn encode<T: ?Sized + Serialize>(&self, event: Event<T>, value: &T, max_packet: u32) -> Option<Bytes> {
+    fn encode<T: ?Sized + Serialize>(
+        &self,
+        event: Event<T>,
+        value: &T,
+        codec: Codec,
+        max_packet: u32,
+    ) -> Option<Bytes> {
         let mut encoded = Vec::new();
-        if let Err(error) = encode_value(value, &mut encoded) {
+        if let Err(error) = encode_value(value, codec, &mut encoded) {
             log::error!("an event of {}.{} was not sent: {error}", self.0.name, event.name());
             return None;
         }
@@ -189,8 +198,11 @@ impl Publisher {
 }
 
 /// Appends a value in the payload codec of the program.
-fn encode_value<T: ?Sized + Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), postroom_protocol::EncodeError> {
-    codec::encode(value, out)
+fn encode_value<T: ?Sized + Serialize>(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), String> {
+    match codec {
+        Codec::MessagePack => codec::encode(value, out).map_err(|error| error.to_string()),
+        Codec::Xdr => xdr::encode(value, out).map_err(|error| error.to_string()),
+    }
 }
 
 impl Service {
@@ -244,7 +256,7 @@ impl Capture {
 
     fn push<T: ?Sized + Serialize>(&self, event: Event<T>, subscription: Option<Subscription>, value: &T) {
         let mut encoded = Vec::new();
-        match encode_value(value, &mut encoded) {
+        match encode_value(value, Codec::MessagePack, &mut encoded) {
             Ok(()) => {
                 let captured = Captured { event: event.name(), number: event.number(), subscription, value: encoded };
                 self.lock().published.push(captured);

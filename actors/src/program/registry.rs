@@ -177,6 +177,7 @@ impl Registry {
                     version,
                     number: event.number,
                     value: event.value,
+                    codec,
                 }));
             }
             registry.events.1.push((place, first_event..registry.events.0.len() as u32));

@@ -626,7 +626,14 @@ proptest! {
 fn a_reply_is_behind_no_more_events_than_there_is_room_for_and_events_hold_no_calls() {
     let now = Instant::now();
     let mut client = client(Limits { max_client_output: 1024, ..Limits::default() }, now);
-    let described = Described { name: "a.b".to_owned(), program: 1, version: 1, number: 1, value: Kind::of::<u64>() };
+    let described = Described {
+        name: "a.b".to_owned(),
+        program: 1,
+        version: 1,
+        number: 1,
+        value: Kind::of::<u64>(),
+        codec: crate::program::Codec::MessagePack,
+    };
     let begin = Begin {
         client: KEY,
         subscription: 1,
