@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release --example libvirt_daemon -- --listen unix:/tmp/libvirt.sock
 //! virsh -c 'test+unix:///default?socket=/tmp/libvirt.sock' list --all
-//! virsh -c 'qemu+unix:///system?socket=/tmp/libvirt.sock' start test
+//! virsh -c 'qemu+unix:///system?socket=/tmp/libvirt.sock' event --all --loop
 //! ```
 //!
 //! - [`remote`]: libvirt's remote program, its procedures by their numbers, with XDR payloads.
@@ -23,11 +23,14 @@ mod hypervisor;
 mod model;
 mod remote;
 
+use std::sync::Arc;
+
 use hypervisor::Machinery;
 use model::definition::Definition;
 use model::inventory::Card;
 use model::machine::Step;
 use postroom::Service;
+use remote::Registrations;
 
 /// The domain that is there from the beginning, as the test driver has one.
 const FIRST: &str = "<domain type='test'>
@@ -41,13 +44,16 @@ const FIRST: &str = "<domain type='test'>
 
 fn main() -> postroom::Result<()> {
     let service = Service::from_args()?.name("libvirt_daemon", env!("CARGO_PKG_VERSION"));
-    let announce = |card: &Card, step: Step| log::info!("domain {:?}: {step:?}", card.name);
+    let declaration = remote::declaration();
+    let registrations = Arc::new(Registrations::new(declaration.publisher()));
+    let tell = registrations.clone();
+    let announce = move |card: &Card, step: Step| tell.announce(card, step);
     let (_machinery, hypervisor) =
         Machinery::start(Box::new(announce)).unwrap_or_else(|error| fail("the domains' thread", &error));
     if let Err(fault) = Definition::parse(FIRST).and_then(|first| hypervisor.start_with(first)) {
         fail("the first domain", &fault.message);
     }
-    service.program(remote::program(hypervisor)).run()
+    service.program(remote::program(declaration, hypervisor, registrations)).run()
 }
 
 /// Ends the process as it ends when it cannot listen.

@@ -12,6 +12,8 @@ const NO_AUTHENTICATION: i32 = 0;
 
 /// `VIR_DRV_FEATURE_PROGRAM_KEEPALIVE`: the client answers pings, and wants to get some.
 const KEEPALIVE: i32 = 10;
+/// `VIR_DRV_FEATURE_REMOTE_EVENT_CALLBACK`: events are registered for by 316.
+const EVENT_CALLBACK: i32 = 14;
 /// `VIR_DRV_FEATURE_REMOTE_CLOSE_CALLBACK`: 360 and 361 are there.
 const CLOSE_CALLBACK: i32 = 15;
 
@@ -39,7 +41,7 @@ procedure!(
         if call.args.feature == KEEPALIVE {
             call.enable_keepalive();
         }
-        Ok([KEEPALIVE, CLOSE_CALLBACK].contains(&call.args.feature).into())
+        Ok([KEEPALIVE, EVENT_CALLBACK, CLOSE_CALLBACK].contains(&call.args.feature).into())
     }
 );
 

@@ -10,6 +10,7 @@
 mod connection;
 mod definitions;
 mod error;
+mod events;
 mod lookups;
 mod operations;
 mod types;
@@ -22,26 +23,32 @@ use postroom::{Codec, Program};
 use crate::hypervisor::Hypervisor;
 use connection::*;
 use definitions::*;
+pub use events::Registrations;
 use lookups::*;
 use operations::*;
 
 /// The number of the program.
 const REMOTE: u32 = 0x2000_8086;
 
-/// The handler actor: each worker has one, and what they share is behind the hypervisor.
+/// The handler actor: each worker has one, and what they share is behind the hypervisor and the registrations.
 pub struct Remote {
     hypervisor: Arc<Hypervisor>,
+    registrations: Arc<Registrations>,
 }
 
 impl Actor for Remote {
     type Context = Context<Self>;
 }
 
+/// The program without its procedures, which has a publisher already: the domains want it before there are handlers.
+pub fn declaration() -> Program {
+    Program::new("remote", REMOTE, 1).codec(Codec::Xdr).event(events::LIFECYCLE)
+}
+
 /// The whole program.
-pub fn program(hypervisor: Arc<Hypervisor>) -> Program {
-    let remote = move || Remote { hypervisor: hypervisor.clone() };
-    Program::new("remote", REMOTE, 1)
-        .codec(Codec::Xdr)
+pub fn program(declaration: Program, hypervisor: Arc<Hypervisor>, registrations: Arc<Registrations>) -> Program {
+    let remote = move || Remote { hypervisor: hypervisor.clone(), registrations: registrations.clone() };
+    declaration
         .handler(remote)
         // What every connection begins and ends with.
         .procedure::<AuthList>(66, "auth_list")
@@ -117,6 +124,11 @@ pub fn program(hypervisor: Arc<Hypervisor>) -> Program {
         .procedure::<Undefine>(35, "domain_undefine")
         .priority()
         .procedure::<UndefineFlags>(231, "domain_undefine_flags")
+        .priority()
+        // Events; the event itself is number 318.
+        .procedure::<events::Register>(316, "connect_domain_event_callback_register_any")
+        .priority()
+        .procedure::<events::Deregister>(317, "connect_domain_event_callback_deregister_any")
         .priority()
         .into()
 }

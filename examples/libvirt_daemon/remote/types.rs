@@ -68,3 +68,12 @@ pub struct NodeInfo {
     pub cores: i32,
     pub threads: i32,
 }
+
+/// `remote_domain_event_callback_lifecycle_msg`.
+#[derive(Debug, Serialize)]
+pub struct Lifecycle {
+    pub callback_id: i32,
+    pub dom: DomainRef,
+    pub event: i32,
+    pub detail: i32,
+}

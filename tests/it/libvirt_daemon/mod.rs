@@ -3,6 +3,7 @@
 //! `./test` installs `virsh` where it may; where there is none, the tests that need it say that they are skipped.
 
 mod commands;
+mod events;
 mod keepalive;
 mod load;
 /// What a domain is, from the example itself: its tests run as these.

@@ -134,6 +134,11 @@ impl Daemon {
         assert_eq!(self.ok(&["define", &file]), format!("Domain 'web' defined from {file}"));
     }
 
+    /// How many calls of a procedure were answered with a result.
+    pub fn answered(&self, procedure: &str) -> u64 {
+        self.counted(procedure, |it| it["outcomes"]["ok"].as_u64().unwrap_or(0))
+    }
+
     /// How many calls of a procedure are on their way.
     pub fn in_progress(&self, procedure: &str) -> u64 {
         self.counted(procedure, |it| it["in_progress"].as_u64().unwrap())
@@ -203,6 +208,11 @@ impl Ongoing {
             Err(RecvTimeoutError::Timeout) => panic!("virsh printed nothing for {PATIENCE:?}"),
             Err(RecvTimeoutError::Disconnected) => panic!("virsh has ended"),
         }
+    }
+
+    /// What it has printed and nobody has read.
+    pub fn unread(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
     }
 
     /// Has it run a command, and waits until it prints this line.
