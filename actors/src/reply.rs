@@ -255,46 +255,79 @@ impl Replies {
         (sent, is_left)
     }
 
-    /// Hands the replies out, those of one client that follow each other as one run. `take` says of each call, in
-    /// order, what it has cost its client, or `None` if nobody waits for its reply.
+    /// Hands the replies out, all of one client as one run if they lie in the shared buffer, so that they leave in one
+    /// write. `take` says of each call, in order, what it has cost its client, or `None` if nobody waits for its reply.
     pub(crate) fn for_each_run(self, mut take: impl FnMut(&Done) -> Option<u32>, mut deliver: impl FnMut(Run)) {
         // Not the length: whoever keeps a part of the buffer keeps all that was reserved for it.
         let capacity = self.shared.capacity();
         let shared = Bytes::from(self.shared);
-        let mut run: Option<(Run, Range<usize>)> = None;
-        let mut deliver = |run: Option<(Run, Range<usize>)>| {
-            if let Some((run, range)) = run {
-                let bytes = if range.is_empty() { run.bytes } else { shared.slice(range) };
-                deliver(Run { bytes, ..run });
-            }
-        };
+        let mut pieces: Vec<Piece> = Vec::new();
         let mut start = 0;
         for Item { client, done, body, .. } in self.items {
             let cost = take(&done);
             let range = start..start + body.shared();
             start = range.end;
             let Some(cost) = cost.map(u64::from) else { continue };
-            if let Some((run, bytes)) = &mut run
-                && run.client == client
-                && bytes.start < bytes.end
-                && bytes.end == range.start
-                && range.start < range.end
-            {
-                bytes.end = range.end;
-                run.replies += 1;
-                run.cost += cost;
-                continue;
-            }
-            deliver(run.take());
-            let (bytes, buffer) = match body {
-                Body::Own(bytes) => (Bytes::from(bytes), 0),
-                Body::Shared(_) => (Bytes::new(), capacity),
+            let own = match body {
+                Body::Own(bytes) => Some(bytes),
+                Body::Shared(_) => None,
                 // Such a call was answered before, so nobody waits for it; or its reply takes another way.
                 Body::None | Body::Elsewhere => continue,
             };
-            run = Some((Run { client, bytes, buffer, replies: 1, cost }, range));
+            match pieces.last_mut() {
+                Some(last) if last.client == client && last.joins(&range, own.as_ref()) => {
+                    last.range.end = range.end;
+                    last.replies += 1;
+                    last.cost += cost;
+                }
+                _ => pieces.push(Piece { client, range, own, replies: 1, cost }),
+            }
         }
-        deliver(run);
+        if pieces.len() > 2 {
+            // Calls of several clients that were taken in turns. The order within each client stays.
+            pieces.sort_by_key(|piece| piece.client);
+        }
+        let mut pieces = pieces.into_iter().peekable();
+        while let Some(first) = pieces.next() {
+            let Piece { client, range, own, mut replies, mut cost } = first;
+            if let Some(bytes) = own {
+                deliver(Run { client, bytes: Bytes::from(bytes), buffer: 0, replies, cost });
+                continue;
+            }
+            let has_bytes = !range.is_empty();
+            let follows =
+                |piece: &Piece| has_bytes && piece.client == client && piece.own.is_none() && !piece.range.is_empty();
+            if !pieces.peek().is_some_and(follows) {
+                deliver(Run { client, bytes: shared.slice(range), buffer: capacity, replies, cost });
+                continue;
+            }
+            let mut bytes = shared[range].to_vec();
+            while let Some(piece) = pieces.next_if(follows) {
+                bytes.extend_from_slice(&shared[piece.range]);
+                replies += piece.replies;
+                cost += piece.cost;
+            }
+            deliver(Run { client, buffer: bytes.capacity(), bytes: Bytes::from(bytes), replies, cost });
+        }
+    }
+}
+
+/// Replies to one client that were ready one after the other.
+struct Piece {
+    client: ClientKey,
+    /// Where they lie in the shared buffer.
+    range: Range<usize>,
+    own: Option<Vec<u8>>,
+    replies: usize,
+    cost: u64,
+}
+
+impl Piece {
+    /// Whether the next reply of the client lies behind these. Nothing joins one without bytes: it does not wait for a
+    /// socket.
+    fn joins(&self, range: &Range<usize>, own: Option<&Vec<u8>>) -> bool {
+        let is_shared = self.own.is_none() && own.is_none();
+        is_shared && self.range.end == range.start && !self.range.is_empty() && !range.is_empty()
     }
 }
 
@@ -336,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_one_client_that_follow_each_other_become_one_run() {
+    fn replies_of_one_client_become_one_run_in_their_order_but_for_big_ones() {
         let mut replies = Replies::default();
         push(&mut replies, &ticket(1, 10), b"aa");
         push(&mut replies, &ticket(1, 20), b"b");
@@ -347,11 +380,10 @@ mod tests {
         assert_eq!(
             runs(replies, &[]),
             [
-                (1, b"aab".to_vec(), 2, 30),
+                (1, b"aabe".to_vec(), 3, 80),
                 (2, b"ccc".to_vec(), 1, 30),
                 (2, vec![b'x'; OWN_BUFFER], 1, 1),
                 (2, b"d".to_vec(), 1, 40),
-                (1, b"e".to_vec(), 1, 50),
             ]
         );
     }
@@ -397,12 +429,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_nobody_waits_for_is_left_out_and_splits_the_run() {
+    fn a_reply_that_nobody_waits_for_is_left_out_and_one_without_bytes_is_by_itself() {
         let mut replies = Replies::default();
         push(&mut replies, &ticket(1, 10), b"aa");
         push(&mut replies, &ticket(1, 20), b"b");
         replies.gone(&ticket(1, 40), Instant::now());
         push(&mut replies, &ticket(1, 30), b"cc");
-        assert_eq!(runs(replies, &[20, 40]), [(1, b"aa".to_vec(), 1, 10), (1, b"cc".to_vec(), 1, 30)]);
+        push(&mut replies, &ticket(1, 50), b"");
+        push(&mut replies, &ticket(1, 60), b"d");
+        let expected = [(1, b"aacc".to_vec(), 2, 40), (1, Vec::new(), 1, 50), (1, b"d".to_vec(), 1, 60)];
+        assert_eq!(runs(replies, &[20, 40]), expected);
     }
 }

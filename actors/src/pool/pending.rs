@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::estimate::{MAX_WAIT_NS, QUANTUM_NS};
 use crate::job::Job;
-use crate::pool::fair::Fair;
+use crate::pool::fair::{Fair, TURN_NS};
 use crate::pool::growth::Demand;
 use crate::pool::shed::{Shed, Standing};
 use crate::pool::tray::{Source, Tray};
@@ -76,7 +76,7 @@ impl Lanes {
     }
 
     fn pop(&mut self, takes: Takes, now: Instant, shed: &mut Vec<Job>) -> Option<Job> {
-        if let Some(waiting) = self.priority.pop() {
+        if let Some((waiting, ())) = self.priority.pop_with(|waiting, ()| (waiting.expected_ns, ())) {
             return Some(self.taken(waiting));
         }
         if takes == Takes::PriorityOnly {
@@ -85,7 +85,9 @@ impl Lanes {
         loop {
             let is_last = self.ordinary.len() == 1;
             let sheds = |waiting: &Waiting, standing: &mut Standing| {
-                self.shed.sheds(standing, now.saturating_duration_since(waiting.since), is_last, now)
+                let sheds = self.shed.sheds(standing, now.saturating_duration_since(waiting.since), is_last, now);
+                // One that is shed is a turn, for there may be many.
+                (if sheds { TURN_NS } else { waiting.expected_ns }, sheds)
             };
             let (waiting, is_shed) = self.ordinary.pop_with(sheds)?;
             let job = self.taken(waiting);
