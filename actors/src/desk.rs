@@ -25,14 +25,12 @@ use std::time::Instant;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Context};
-use bytes::Bytes;
 use postroom_protocol::Error;
 
 use crate::call;
 use crate::hub::Hubs;
 use crate::incident;
-use crate::job::{Content, Job, Shell, Ticket};
-use crate::pool::handover::SHARED_PAYLOAD;
+use crate::job::{Content, Job, Ticket};
 use crate::program::handler::{Answer, AsyncReply, Request, Run, panic_text};
 use crate::program::registry::Registry;
 use crate::stage::{Share, View};
@@ -44,8 +42,8 @@ pub(crate) trait Feed {
     /// The next job, which has begun with this. `None` means that the desk is idle from now on: the feed wakes it by
     /// [`Desk::begin`].
     fn pop(&self) -> Option<Job>;
-    /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and what is left of the job.
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>);
+    /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and the job, for its block.
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>);
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
     fn nudge(&self);
     /// Runs the future of an async call; only the feed of an async worker gets any.
@@ -57,11 +55,9 @@ pub(crate) trait Feed {
 pub(crate) struct Running {
     pub(crate) ticket: Ticket,
     pub(crate) trace: Option<Arc<str>>,
-    /// The bytes of its arguments.
-    arguments: Bytes,
     /// The instance that made its future.
     seat: Rc<Seat>,
-    pub(crate) shell: Shell,
+    pub(crate) job: Job,
 }
 
 /// A job that was popped and waits for the handler it is for, whose seat was woken.
@@ -266,7 +262,7 @@ impl Desk {
 
     /// After an async call's future has panicked: answers it and puts a fresh handler in its place.
     pub(crate) fn future_panicked(&self, running: &Running, panic: &(dyn std::any::Any + Send)) {
-        self.panicked(&running.ticket, running.trace.as_ref(), &running.arguments, panic);
+        self.panicked(&running.ticket, running.trace.as_ref(), &running.job.payload, panic);
         // Only the instance that made the future goes; the one there now may be another already.
         if !running.seat.vacant.replace(true) {
             running.seat.wake();
@@ -295,13 +291,14 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
     fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Result<(), Panicked> {
         let Content { ticket, peer, deadline, .. } = *job;
         let entry = ticket.entry;
-        let (trace, payload) = (job.trace.take(), std::mem::take(&mut job.payload));
+        let trace = job.trace.take();
+        let payload = &job.payload;
         let procedure = self.desk.registry.procedure(entry);
         log::trace!(
             client = ticket.client_id, serial = ticket.serial, trace = trace.as_deref();
             "the handler of {} runs", procedure.name
         );
-        if let Err(error) = self.desk.registry.poison.check(ticket.client_id, entry, &payload, ticket.begun) {
+        if let Err(error) = self.desk.registry.poison.check(ticket.client_id, entry, payload, ticket.begun) {
             call::within(ticket.call_id(), trace.as_ref(), || log::debug!("refused: {error}"));
             self.desk.refuse(&ticket, &error);
             return Ok(());
@@ -310,7 +307,7 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         let from = call::From::Client(View::new(&self.desk.hubs, &ticket));
         let context = call::Context { peer, serial: ticket.serial, trace: trace.clone(), deadline, from };
         let (header, form, max_packet) = (ticket.header(), ticket.form, self.desk.max_packet);
-        let request = Request { header, form, context, payload: &payload, max_packet };
+        let request = Request { header, form, context, payload, max_packet };
         let packet = &mut self.packet;
         let ran = call::within(ticket.call_id(), trace.as_ref(), || {
             catch_unwind(AssertUnwindSafe(|| match run {
@@ -325,17 +322,15 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }))
         });
         match ran {
-            Ok(Ok(verdict)) => self.desk.feed.answer(&ticket, verdict, &mut self.packet, Some(job.empty())),
+            Ok(Ok(verdict)) => self.desk.feed.answer(&ticket, verdict, &mut self.packet, Some(job)),
             Ok(Err(future)) => {
-                // A call that waits must not hold the buffer that it came in with others.
-                let arguments = if payload.len() < SHARED_PAYLOAD { Bytes::copy_from_slice(&payload) } else { payload };
+                job.payload = payload.for_long().into();
                 let seat = self.seat.clone();
-                let shell = job.empty();
-                self.desk.feed.spawn(Running { ticket, trace, arguments, seat, shell }, future);
+                self.desk.feed.spawn(Running { ticket, trace, seat, job }, future);
             }
             Err(panic) => {
                 self.packet.clear();
-                self.desk.panicked(&ticket, trace.as_ref(), &payload, &*panic);
+                self.desk.panicked(&ticket, trace.as_ref(), payload, &*panic);
                 return Err(Panicked);
             }
         }

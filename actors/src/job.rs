@@ -2,10 +2,12 @@
 //!
 //! A [`Job`] is the packet of a call, not yet decoded, with all that its answer needs. It is handed on several times, so
 //! it is a pointer to what it has; the block that this lies in goes back with the reply, as a [`Shell`], and is used
-//! for another call, because blocks that one thread allocates and another frees are slow. A [`Basket`] is the jobs that
+//! for another call, because blocks that one thread allocates and another frees are slow. That of an inline call is made
+//! when its handler is about to run (`hub/inline.rs`). A [`Basket`] is the jobs that
 //! travel in one message; when it is dropped undelivered (its receiver is gone), every job in it is answered. Neither
 //! knows sockets or handlers.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +19,7 @@ use crate::form::Form;
 use crate::hub::Hubs;
 use crate::peer::Peer;
 use crate::pool::Permit;
+use crate::reader::client::Accept;
 use crate::stage::CallRef;
 
 /// A client's place in the table of its hub. The generation tells a new client from the one that had the slot before.
@@ -51,6 +54,35 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// For a call that was accepted and starts.
+    #[inline]
+    pub(crate) fn new(hub: u16, client: ClientKey, client_id: u64, call: CallRef, accept: &Accept) -> Self {
+        Self {
+            hub,
+            client,
+            call,
+            client_id,
+            program: accept.header.program,
+            version: accept.header.version,
+            procedure: accept.header.procedure,
+            entry: accept.entry,
+            serial: accept.header.serial,
+            form: accept.form,
+            cost: accept.cost,
+            received: accept.received,
+            begun: accept.received,
+        }
+    }
+
+    /// For no call yet.
+    pub(crate) fn blank(hub: u16, now: Instant) -> Self {
+        let (client, call) = (ClientKey { slot: 0, generation: 0 }, CallRef { slot: 0, generation: 0 });
+        let (client_id, program, version, procedure, entry, serial, cost) = Default::default();
+        let form = Form::Nothing;
+        let (received, begun) = (now, now);
+        Self { hub, client, call, client_id, program, version, procedure, entry, serial, form, cost, received, begun }
+    }
+
     /// The header of the call, as far as its reply needs it.
     pub(crate) fn header(&self) -> Header {
         Header {
@@ -86,9 +118,68 @@ pub(crate) struct Content {
     pub(crate) trace: Option<Arc<str>>,
     /// Until when its result is of use.
     pub(crate) deadline: Option<Instant>,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Payload,
     /// Held while the call is pending with the pool.
     pub(crate) permit: Option<Permit>,
+}
+
+impl Content {
+    /// Without what most calls come without, and without its payload.
+    pub(crate) fn new(ticket: Ticket, peer: Peer) -> Self {
+        Self { ticket, peer, trace: None, deadline: None, payload: Payload::default(), permit: None }
+    }
+}
+
+/// The bytes of a call's arguments, in a buffer where those of others may lie too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Payload {
+    buffer: Bytes,
+    range: Range<usize>,
+}
+
+/// A payload below this size lies in a buffer that it shares with others, and is copied when it has to wait.
+pub(crate) const SHARED_PAYLOAD: usize = 4096;
+
+impl Payload {
+    pub(crate) fn within(buffer: Bytes, range: Range<usize>) -> Self {
+        debug_assert!(range.start <= range.end && range.end <= buffer.len());
+        Self { buffer, range }
+    }
+
+    /// Whether it lies in this buffer.
+    pub(crate) fn is_in(&self, buffer: &Bytes) -> bool {
+        !buffer.is_empty() && std::ptr::eq(&raw const self.buffer[..], &raw const buffer[..])
+    }
+
+    /// Another part of the same buffer.
+    pub(crate) fn move_to(&mut self, range: Range<usize>) {
+        debug_assert!(range.start <= range.end && range.end <= self.buffer.len());
+        self.range = range;
+    }
+
+    /// For a call that waits: it must not hold the buffer that it came in with others.
+    pub(crate) fn for_long(&self) -> Bytes {
+        if self.range.len() < SHARED_PAYLOAD {
+            Bytes::copy_from_slice(self)
+        } else {
+            self.buffer.slice(self.range.clone())
+        }
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(buffer: Bytes) -> Self {
+        let range = 0..buffer.len();
+        Self { buffer, range }
+    }
+}
+
+impl std::ops::Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[self.range.clone()]
+    }
 }
 
 /// The block of a job that is done with, for another one.
@@ -96,21 +187,21 @@ pub(crate) struct Content {
 pub(crate) struct Shell(Box<Content>);
 
 impl Job {
-    pub(crate) fn new(content: Content, shell: Option<Shell>) -> Self {
-        match shell {
-            Some(Shell(mut block)) => {
-                *block = content;
-                Self(block)
-            }
-            None => Self(Box::new(content)),
-        }
+    pub(crate) fn new(content: Content) -> Self {
+        Self(Box::new(content))
+    }
+
+    /// A job in the block of another, with a ticket and a peer of its own and nothing else of that one.
+    pub(crate) fn again(shell: Shell, ticket: Ticket, peer: Peer) -> Self {
+        let Shell(mut block) = shell;
+        (block.ticket, block.peer) = (ticket, peer);
+        Self(block)
     }
 
     /// Drops what the job has, but for the block.
     pub(crate) fn empty(mut self) -> Shell {
-        self.trace = None;
-        self.permit = None;
-        self.payload = Bytes::new();
+        (self.trace, self.deadline, self.permit) = (None, None, None);
+        self.payload = Payload::default();
         Shell(self.0)
     }
 }
@@ -178,8 +269,7 @@ impl Job {
     pub(crate) fn for_test(serial: u32) -> Self {
         let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, serial, 28);
         let peer = Peer::new(1, crate::peer::Transport::Unix, None);
-        let payload = Bytes::new();
-        Self::new(Content { ticket, peer, trace: None, deadline: None, payload, permit: None }, None)
+        Self::new(Content::new(ticket, peer))
     }
 }
 

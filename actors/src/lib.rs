@@ -39,6 +39,7 @@ mod form;
 mod incident;
 mod job;
 mod reply;
+mod runs;
 #[cfg(test)]
 mod simulation;
 mod stage;

@@ -9,30 +9,29 @@
 //! what of it was written.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::hub::line::{Lines, Written};
 use crate::job::{ClientKey, Shell, Ticket};
+use crate::runs::{MOST_EXPECTED, OWN_BUFFER, Run, Runs};
 use crate::stage::{CallRef, Stages};
 use crate::stats::buckets::{Bucket, bucket};
 use crate::stats::outcome::Verdict;
 
-/// From this size on a reply keeps its own buffer; below it, copying is cheaper than another buffer.
-const OWN_BUFFER: usize = 16 * 1024;
-
 /// When so many replies of few clients are ready they leave before the calls behind them run, so that the clients go on
 /// meanwhile: few writes for many replies, and yet a batch of 64 calls keeps both sides at work.
-const EARLY: usize = 32;
+pub(crate) const EARLY: usize = 32;
 
-/// So many clients' replies a thread writes itself, of those that are ready together. When there are more, the hub's
-/// thread is awake most likely, and this one goes on with calls while that one writes: with 16 clients of 16 calls each
-/// the service took half as much CPU time again when the workers wrote everything.
-const FEW: usize = 2;
+/// So many clients' replies a thread writes itself, of those that are ready together; and of more, if they are
+/// [`LONG`] for each client. When there are more, the hub's thread is awake most likely, and this one goes on with calls
+/// while that one writes: with 256 clients of one call each the service took a twentieth more CPU time when the workers
+/// wrote everything, with 16 of 16 calls each a twentieth less.
+pub(crate) const FEW: usize = 2;
 
-/// No more than this is reserved for replies to come: those of one busy client say little of the next ones.
-const MOST_EXPECTED: usize = 64 * 1024;
+/// So many replies for each client are worth a write of the worker's own, on the average.
+const LONG: usize = 8;
 
 /// Replies for the clients of one hub, in the order in which they became ready.
 #[derive(Debug, Default)]
@@ -83,19 +82,6 @@ enum Body {
     Elsewhere,
 }
 
-/// Replies to one client that lie behind each other.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) client: ClientKey,
-    pub(crate) bytes: Bytes,
-    /// The size of the buffer that these bytes share with others.
-    pub(crate) buffer: usize,
-    /// How many replies these are.
-    pub(crate) replies: usize,
-    /// The sum of the costs of their calls.
-    pub(crate) cost: u64,
-}
-
 /// Replies to one client that the thread which ran their calls writes.
 #[derive(Debug)]
 pub(crate) struct Sent {
@@ -124,10 +110,17 @@ impl Sent {
 
 impl Done {
     fn new(ticket: &Ticket, verdict: Verdict, has_run: bool, now: Instant) -> Self {
-        let until = if has_run { ticket.begun } else { now };
-        let queued = bucket(until.saturating_duration_since(ticket.received));
-        let ran = has_run.then(|| bucket(now.saturating_duration_since(ticket.begun)));
-        Self { call: ticket.call, verdict, queued, ran, is_counted: false }
+        if has_run {
+            return Self::ran(ticket, verdict, now.saturating_duration_since(ticket.begun));
+        }
+        let queued = bucket(now.saturating_duration_since(ticket.received));
+        Self { call: ticket.call, verdict, queued, ran: None, is_counted: false }
+    }
+
+    /// A call that a handler ran for this long.
+    pub(crate) fn ran(ticket: &Ticket, verdict: Verdict, took: Duration) -> Self {
+        let queued = bucket(ticket.begun.saturating_duration_since(ticket.received));
+        Self { call: ticket.call, verdict, queued, ran: Some(bucket(took)), is_counted: false }
     }
 }
 
@@ -146,6 +139,11 @@ impl Replies {
     /// Whether what there is leaves before more calls run.
     pub(crate) fn is_ripe(&self) -> bool {
         self.items.len() >= EARLY && self.changes < FEW
+    }
+
+    /// Whether the thread that ran the calls writes their replies.
+    fn is_for_few(&self) -> bool {
+        self.changes < FEW || self.items.len() >= LONG * (self.changes + 1)
     }
 
     /// What there is. What comes next is expected to be about as much.
@@ -208,7 +206,7 @@ impl Replies {
     /// procedure of each call that was decided.
     pub(crate) fn decide(&mut self, stages: &Stages, mut count: impl FnMut(u32, &Done)) -> (Vec<Sent>, bool) {
         let mut sent: Vec<Sent> = Vec::new();
-        if self.changes >= FEW {
+        if !self.is_for_few() {
             return (sent, true);
         }
         let mut is_left = false;
@@ -255,79 +253,24 @@ impl Replies {
         (sent, is_left)
     }
 
-    /// Hands the replies out, all of one client as one run if they lie in the shared buffer, so that they leave in one
-    /// write. `take` says of each call, in order, what it has cost its client, or `None` if nobody waits for its reply.
-    pub(crate) fn for_each_run(self, mut take: impl FnMut(&Done) -> Option<u32>, mut deliver: impl FnMut(Run)) {
-        // Not the length: whoever keeps a part of the buffer keeps all that was reserved for it.
-        let capacity = self.shared.capacity();
-        let shared = Bytes::from(self.shared);
-        let mut pieces: Vec<Piece> = Vec::new();
+    /// Hands the replies out, those of each client together. `take` says of each call, in order, what it has cost its
+    /// client, or `None` if nobody waits for its reply.
+    pub(crate) fn for_each_run(self, mut take: impl FnMut(&Done) -> Option<u32>, deliver: impl FnMut(Run)) {
+        let mut runs = Runs::within(self.shared);
         let mut start = 0;
         for Item { client, done, body, .. } in self.items {
             let cost = take(&done);
             let range = start..start + body.shared();
             start = range.end;
-            let Some(cost) = cost.map(u64::from) else { continue };
-            let own = match body {
-                Body::Own(bytes) => Some(bytes),
-                Body::Shared(_) => None,
+            let Some(cost) = cost else { continue };
+            match body {
+                Body::Shared(_) => runs.add(client, range, cost),
+                Body::Own(bytes) => runs.add_own(client, bytes, cost),
                 // Such a call was answered before, so nobody waits for it; or its reply takes another way.
-                Body::None | Body::Elsewhere => continue,
-            };
-            match pieces.last_mut() {
-                Some(last) if last.client == client && last.joins(&range, own.as_ref()) => {
-                    last.range.end = range.end;
-                    last.replies += 1;
-                    last.cost += cost;
-                }
-                _ => pieces.push(Piece { client, range, own, replies: 1, cost }),
+                Body::None | Body::Elsewhere => {}
             }
         }
-        if pieces.len() > 2 {
-            // Calls of several clients that were taken in turns. The order within each client stays.
-            pieces.sort_by_key(|piece| piece.client);
-        }
-        let mut pieces = pieces.into_iter().peekable();
-        while let Some(first) = pieces.next() {
-            let Piece { client, range, own, mut replies, mut cost } = first;
-            if let Some(bytes) = own {
-                deliver(Run { client, bytes: Bytes::from(bytes), buffer: 0, replies, cost });
-                continue;
-            }
-            let has_bytes = !range.is_empty();
-            let follows =
-                |piece: &Piece| has_bytes && piece.client == client && piece.own.is_none() && !piece.range.is_empty();
-            if !pieces.peek().is_some_and(follows) {
-                deliver(Run { client, bytes: shared.slice(range), buffer: capacity, replies, cost });
-                continue;
-            }
-            let mut bytes = shared[range].to_vec();
-            while let Some(piece) = pieces.next_if(follows) {
-                bytes.extend_from_slice(&shared[piece.range]);
-                replies += piece.replies;
-                cost += piece.cost;
-            }
-            deliver(Run { client, buffer: bytes.capacity(), bytes: Bytes::from(bytes), replies, cost });
-        }
-    }
-}
-
-/// Replies to one client that were ready one after the other.
-struct Piece {
-    client: ClientKey,
-    /// Where they lie in the shared buffer.
-    range: Range<usize>,
-    own: Option<Vec<u8>>,
-    replies: usize,
-    cost: u64,
-}
-
-impl Piece {
-    /// Whether the next reply of the client lies behind these. Nothing joins one without bytes: it does not wait for a
-    /// socket.
-    fn joins(&self, range: &Range<usize>, own: Option<&Vec<u8>>) -> bool {
-        let is_shared = self.own.is_none() && own.is_none();
-        is_shared && self.range.end == range.start && !self.range.is_empty() && !range.is_empty()
+        runs.hand_out(deliver);
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::handle::Shared;
@@ -143,7 +144,7 @@ impl Driver {
     /// descriptor left: it needs one.
     pub async fn drive(&mut self) -> io::Result<()> {
         let (_, epoll) = self.prepare(false)?;
-        let mut watched = Watched { inner: watch(Arc::new(epoll.try_clone()?))?, epoll };
+        let mut watched = Watched { inner: watch(Arc::new(epoll.try_clone()?), Interest::READABLE)?, epoll };
         loop {
             if self.phase == Phase::Between {
                 let (plan, epoll) = self.prepare(true)?;
@@ -207,7 +208,7 @@ impl Watched {
         if Arc::ptr_eq(&self.epoll, epoll) {
             return true;
         }
-        match epoll.try_clone().map(Arc::new).and_then(watch) {
+        match epoll.try_clone().and_then(|epoll| watch(Arc::new(epoll), Interest::READABLE)) {
             Ok(inner) => {
                 *self = Watched { inner, epoll: epoll.clone() };
                 true

@@ -16,7 +16,8 @@ use postroom_protocol::Header;
 
 use crate::form::Form;
 use crate::hub::Hubs;
-use crate::job::ClientKey;
+use crate::job::{ClientKey, Job};
+use crate::reader::client::Accept;
 use crate::stage::{CallRef, Was};
 
 /// The records of one hub.
@@ -54,7 +55,7 @@ struct Record {
     received: Instant,
     deadline: Option<Instant>,
     /// What ties the call to others and to the log, where it came with metadata.
-    ties: Ties,
+    ties: Option<Arc<Ties>>,
     older: u32,
     newer: u32,
 }
@@ -75,28 +76,16 @@ pub(crate) enum Place {
 }
 
 /// What a call's metadata says beside its deadline.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Ties {
     pub(crate) trace: Option<Arc<str>>,
     pub(crate) key: Option<Arc<[u8]>>,
 }
 
-/// A call that is accepted.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) client: ClientKey,
-    pub(crate) header: Header,
-    pub(crate) entry: u32,
-    pub(crate) form: Form,
-    pub(crate) cost: u32,
-    pub(crate) received: Instant,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) ties: Ties,
-}
-
 /// A call whose result has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
+    pub(crate) client: ClientKey,
     /// Whether its client waits for it: it was not answered before.
     pub(crate) is_wanted: bool,
     pub(crate) entry: u32,
@@ -130,6 +119,20 @@ pub(crate) struct Ended {
     pub(crate) is_running: bool,
 }
 
+impl Record {
+    /// One that is not in use yet, with the generation of its first call.
+    fn new(client: ClientKey, call: &Accept) -> Self {
+        let Accept { header, entry, form, cost, received, .. } = *call;
+        let (generation, place, deadline, ties) = (0, Place::Free, None, None);
+        let (older, newer) = (NONE, NONE);
+        Self { generation, place, client, header, entry, form, cost, received, deadline, ties, older, newer }
+    }
+
+    fn key(&self) -> Option<Arc<[u8]>> {
+        self.ties.as_ref()?.key.clone()
+    }
+}
+
 impl Calls {
     pub(crate) fn new(hubs: Arc<Hubs>, hub: u16) -> Self {
         let (records, free, clients) = Default::default();
@@ -155,56 +158,47 @@ impl Calls {
     }
 
     /// Takes down a call that has just been accepted, as the newest of its client.
-    pub(crate) fn accept(&mut self, call: Accepted, place: Place) -> CallRef {
-        let Accepted { client, header, entry, form, cost, received, deadline, ties } = call;
+    pub(crate) fn accept(&mut self, client: ClientKey, call: &Accept, place: Place) -> CallRef {
         let slot = client.slot as usize;
         if self.clients.len() <= slot {
             self.clients.resize(slot + 1, List { oldest: NONE, newest: NONE });
         }
-        let older = self.clients[slot].newest;
-        let record = |generation| Record {
-            generation,
-            place,
-            client,
-            header,
-            entry,
-            form,
-            cost,
-            received,
-            deadline,
-            ties,
-            older,
-            newer: NONE,
-        };
-        let number = match self.free.pop() {
-            Some(number) => {
-                let free = &mut self.records[number as usize];
-                *free = record(free.generation);
-                number
-            }
-            None => {
-                self.records.push(record(0));
-                // Each record takes more than a byte, so there are fewer than 2³².
-                (self.records.len() - 1) as u32
-            }
-        };
-        self.clients[slot].newest = number;
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.records.push(Record::new(client, call));
+            // Each record takes more than a byte, so there are fewer than 2³².
+            (self.records.len() - 1) as u32
+        });
+        let older = std::mem::replace(&mut self.clients[slot].newest, number);
         match older {
             NONE => self.clients[slot].oldest = number,
             older => self.records[older as usize].newer = number,
         }
-        let call = CallRef { slot: number, generation: self.records[number as usize].generation };
-        self.hubs.stages(self.hub).open(call);
-        if let Some(deadline) = deadline {
+        // Field by field: a record that is built elsewhere is copied twice.
+        let record = &mut self.records[number as usize];
+        record.place = place;
+        record.client = client;
+        record.header = call.header;
+        record.entry = call.entry;
+        record.form = call.form;
+        record.cost = call.cost;
+        record.received = call.received;
+        record.deadline = call.deadline;
+        if call.ties.is_some() {
+            record.ties.clone_from(&call.ties);
+        }
+        (record.older, record.newer) = (older, NONE);
+        let call_ref = CallRef { slot: number, generation: record.generation };
+        self.hubs.stages(self.hub).open(call_ref);
+        if let Some(deadline) = call.deadline {
             self.with_deadline += 1;
             if self.deadlines.len() > 2 * self.with_deadline + 1024 {
                 let mut deadlines = std::mem::take(&mut self.deadlines);
                 deadlines.retain(|Reverse((_, call))| self.is_unanswered(*call));
                 self.deadlines = deadlines;
             }
-            self.deadlines.push(Reverse((deadline, call)));
+            self.deadlines.push(Reverse((deadline, call_ref)));
         }
-        call
+        call_ref
     }
 
     /// A call has moved on.
@@ -214,16 +208,42 @@ impl Calls {
         }
     }
 
+    /// A call is about to run, now: makes it a job, but for its peer and its payload. False when it must not run: it was
+    /// ended, or its deadline has passed.
+    pub(crate) fn make_job(&self, call: CallRef, now: Instant, job: &mut Job) -> bool {
+        let Some(record) = self.records.get(call.slot as usize) else { return false };
+        let is_due = record.deadline.is_some_and(|deadline| deadline <= now);
+        if record.generation != call.generation || record.place != Place::Started || is_due {
+            return false;
+        }
+        // Field by field, for the same reason.
+        let ticket = &mut job.ticket;
+        ticket.client = record.client;
+        ticket.call = call;
+        ticket.program = record.header.program;
+        ticket.version = record.header.version;
+        ticket.procedure = record.header.procedure;
+        ticket.entry = record.entry;
+        ticket.serial = record.header.serial;
+        ticket.form = record.form;
+        ticket.cost = record.cost;
+        ticket.received = record.received;
+        ticket.begun = now;
+        job.deadline = record.deadline;
+        job.trace = record.ties.as_ref().and_then(|ties| ties.trace.clone());
+        true
+    }
+
     /// The result of a call has come, or there will be none. `None` for a call that was never begun.
     pub(crate) fn finish(&mut self, call: CallRef) -> Option<Finished> {
         let record = self.record(call)?;
         let is_wanted = record.place != Place::Answered;
-        let (entry, cost, key) = (record.entry, record.cost, record.ties.key.take());
+        let (client, entry, cost, key) = (record.client, record.entry, record.cost, record.key());
         if is_wanted {
             self.unlink(call);
         }
         self.release(call);
-        Some(Finished { is_wanted, entry, cost, key })
+        Some(Finished { client, is_wanted, entry, cost, key })
     }
 
     /// Ends a call before its result has come. `None` when it was answered already.
@@ -243,8 +263,8 @@ impl Calls {
             form: record.form,
             cost: record.cost,
             received: record.received,
-            trace: record.ties.trace.clone(),
-            key: record.ties.key.clone(),
+            trace: record.ties.as_ref().and_then(|ties| ties.trace.clone()),
+            key: record.key(),
             is_running,
         };
         if is_running {
@@ -253,12 +273,6 @@ impl Calls {
             self.release(call);
         }
         Some(ended)
-    }
-
-    /// The client of a call that is not answered.
-    pub(crate) fn client(&self, call: CallRef) -> Option<ClientKey> {
-        let record = self.records.get(call.slot as usize)?;
-        (record.generation == call.generation).then_some(record.client)
     }
 
     /// The oldest unanswered call of a client that a cancel packet with this header means.
@@ -341,7 +355,7 @@ impl Calls {
     fn release(&mut self, call: CallRef) {
         let record = &mut self.records[call.slot as usize];
         record.place = Place::Free;
-        record.ties = Ties::default();
+        record.ties = None;
         record.generation = record.generation.wrapping_add(1);
         self.free.push(call.slot);
     }
@@ -364,10 +378,9 @@ mod tests {
     }
 
     fn accept(calls: &mut Calls, slot: u32, serial: u32, deadline: Option<Instant>) -> CallRef {
-        let (client, header, ties) = (client(slot), header(serial), Ties::default());
         let (form, received) = (Form::Packet(Codec::MessagePack), Instant::now());
-        let call = Accepted { client, header, entry: 7, form, cost: 28, received, deadline, ties };
-        calls.accept(call, Place::Started)
+        let call = Accept { header: header(serial), entry: 7, form, cost: 28, received, deadline, ties: None };
+        calls.accept(client(slot), &call, Place::Started)
     }
 
     fn calls() -> Calls {
@@ -385,6 +398,27 @@ mod tests {
         assert_eq!(calls.oldest(client(0), &header(5)), Some(second));
         assert_eq!(calls.oldest(client(0), &header(6)), None);
         assert_eq!(calls.oldest(ClientKey { slot: 0, generation: 1 }, &header(5)), None);
+    }
+
+    #[test]
+    fn a_call_becomes_a_job_unless_it_was_ended_or_waits_elsewhere_or_its_deadline_has_passed() {
+        let mut calls = calls();
+        let now = Instant::now();
+        let deadline = now + Duration::from_millis(5);
+        let mut job = Job::for_test(99);
+        let mut make = |calls: &Calls, call, now| calls.make_job(call, now, &mut job).then_some(job.ticket.serial);
+        let call = accept(&mut calls, 0, 1, Some(deadline));
+        assert_eq!(make(&calls, call, now), Some(1));
+        assert_eq!(make(&calls, call, deadline), None);
+        calls.moved(call, Place::Key);
+        assert_eq!(make(&calls, call, now), None);
+        calls.moved(call, Place::Started);
+        calls.end(call).unwrap();
+        assert_eq!(make(&calls, call, now), None);
+        let next = accept(&mut calls, 0, 2, None);
+        assert_eq!(next.slot, call.slot);
+        assert_eq!((make(&calls, call, now), make(&calls, next, now)), (None, Some(2)));
+        assert_eq!((job.ticket.begun, job.deadline), (now, None));
     }
 
     #[test]

@@ -23,16 +23,16 @@ use tokio::sync::mpsc;
 
 use crate::desk::Desk;
 use crate::events::Bulletin;
-use crate::hub::calls::{Accepted, Calls, Ended, Place};
+use crate::hub::calls::{Calls, Ended, Place};
 use crate::hub::events::Subscriptions;
-use crate::hub::inline::InlineFeed;
+use crate::hub::inline::{InlineFeed, Keys, Lies, Waiting};
 use crate::hub::line::Line;
 use crate::hub::table::Table;
 use crate::hub::{Hub, Mail, SOON, Welcome};
-use crate::job::{ClientKey, Content, Job, Shell, Ticket};
+use crate::job::{ClientKey, Content, Job, SHARED_PAYLOAD, Shell, Ticket};
 use crate::limits::Limits;
 use crate::peer::Peer;
-use crate::pool::handover::{Handover, SHARED_PAYLOAD};
+use crate::pool::handover::Handover;
 use crate::pool::tray::OVERDUE;
 use crate::program::registry::ProcedureEntry;
 use crate::program::{Class, Codec};
@@ -40,6 +40,7 @@ use crate::reader::client::{Accept, Arguments, Client, Found, Named, Sink, Start
 use crate::reader::deadlines::Deadlines;
 use crate::reader::{Connection, Reader, Socket};
 use crate::reply::{Done, Replies, Sent};
+use crate::runs::{Run, Runs};
 use crate::stage::CallRef;
 use crate::stats::block::Block;
 use crate::stats::buckets::bucket;
@@ -91,8 +92,9 @@ impl std::fmt::Debug for HubCore {
 /// The calls of one turn. Small payloads lie behind each other in one buffer.
 #[derive(Debug, Default)]
 struct Collected {
-    /// By [`Class`].
-    lots: [Lot; 3],
+    blocking: Lot,
+    asynchronous: Lot,
+    inline: VecDeque<Waiting>,
     payloads: Vec<u8>,
     /// How many bytes one turn took lately, to allocate about right.
     expected: usize,
@@ -112,25 +114,23 @@ const KEPT: usize = 1024;
 
 impl Collected {
     fn is_empty(&self) -> bool {
-        self.lots.iter().all(|lot| lot.jobs.is_empty())
+        self.blocking.jobs.is_empty() && self.asynchronous.jobs.is_empty() && self.inline.is_empty()
     }
 
-    /// Gives all jobs their payloads. Returns how many jobs there are.
-    fn complete(&mut self) -> usize {
+    /// Gives all jobs their payloads. Returns the buffer in which they lie.
+    fn complete(&mut self) -> Bytes {
         self.expected = self.payloads.len();
         let shared = Bytes::from(std::mem::take(&mut self.payloads));
-        let mut jobs = 0;
-        for lot in &mut self.lots {
-            jobs += lot.jobs.len();
+        for lot in [&mut self.blocking, &mut self.asynchronous] {
             lot.expected = lot.jobs.len().min(KEPT);
             for (job, payload) in lot.jobs.iter_mut().zip(lot.payloads.drain(..)) {
                 if !payload.is_empty() {
-                    job.payload = shared.slice(payload);
+                    job.payload = shared.slice(payload).into();
                 }
             }
             lot.payloads.shrink_to(KEPT);
         }
-        jobs
+        shared
     }
 }
 
@@ -247,34 +247,54 @@ impl HubCore {
     pub(crate) fn deliver(self: &Rc<Self>, mut replies: Replies) {
         replies.take_shells(&mut self.shells.borrow_mut(), KEPT);
         let now = Instant::now();
-        let mut keys = Vec::new();
-        let take = |done: &Done| {
-            let mut calls = self.calls.borrow_mut();
-            let client = calls.client(done.call)?;
-            let finished = calls.finish(done.call)?;
-            if done.is_counted {
-                // By who wrote its reply.
-            } else if finished.is_wanted {
-                self.stats.answered(finished.entry, done.verdict, done.queued, done.ran);
-            } else {
-                self.stats.late(finished.entry, done.queued, done.ran);
-            }
-            if let Some(key) = finished.key {
-                keys.push((client, key));
-            }
-            finished.is_wanted.then_some(finished.cost)
-        };
-        replies.for_each_run(take, |run| {
-            let key = run.client;
-            let line = self.line(key);
-            self.with_client(key, now, |connection| connection.deliver(run, line, now));
-        });
+        let mut keys = Keys::new();
+        replies.for_each_run(|done| self.finish_call(done, &mut keys), |run| self.write(run, now));
+        self.keys_done(keys, now);
+    }
+
+    /// Writes replies of inline calls, whose records are closed.
+    pub(super) fn hand_out(self: &Rc<Self>, runs: Runs, keys: Keys) {
+        let now = Instant::now();
+        runs.hand_out(|run| self.write(run, now));
+        self.keys_done(keys, now);
+    }
+
+    fn write(self: &Rc<Self>, run: Run, now: Instant) {
+        let key = run.client;
+        let line = self.line(key);
+        self.with_client(key, now, |connection| connection.deliver(run, line, now));
+    }
+
+    fn keys_done(self: &Rc<Self>, keys: Keys, now: Instant) {
         for (client, key) in keys {
             self.with_client(client, now, |connection| {
                 let mut sink = self.sink(client, *connection.client.peer());
                 connection.client.key_done(&key, &mut sink);
             });
         }
+    }
+
+    /// An inline call is about to run, now: makes it a job, but for its peer and its payload. False when it must not run:
+    /// it was ended, or its deadline has passed, and it is answered for that or will be.
+    pub(super) fn begin_call(&self, call: CallRef, now: Instant, job: &mut Job) -> bool {
+        self.calls.borrow().make_job(call, now, job) && self.handover.hubs().stages(self.number).begin(call)
+    }
+
+    /// The result of a call has come: closes its record and counts it, unless who wrote its reply has. Returns what the
+    /// call has cost its client, if that waits for the reply.
+    pub(super) fn finish_call(&self, done: &Done, keys: &mut Keys) -> Option<u32> {
+        let finished = self.calls.borrow_mut().finish(done.call)?;
+        if done.is_counted {
+            // By who wrote its reply.
+        } else if finished.is_wanted {
+            self.stats.answered(finished.entry, done.verdict, done.queued, done.ran);
+        } else {
+            self.stats.late(finished.entry, done.queued, done.ran);
+        }
+        if let Some(key) = finished.key {
+            keys.push((finished.client, key));
+        }
+        finished.is_wanted.then_some(finished.cost)
     }
 
     /// Does something with a client that may have left, and then what follows for it.
@@ -425,18 +445,19 @@ impl HubCore {
             if basket.is_empty() {
                 return;
             }
-            let jobs = basket.complete();
-            log::trace!("hub {} hands on {jobs} calls", self.number);
-            let inline = &mut basket.lots[Class::Inline as usize].jobs;
-            self.inline.push_all(inline);
-            inline.shrink_to(KEPT);
-            let mut take = |class: Class| std::mem::take(&mut basket.lots[class as usize].jobs);
-            (take(Class::Blocking), take(Class::Asynchronous))
+            let basket = &mut *basket;
+            let buffer = basket.complete();
+            let calls = basket.inline.len() + basket.blocking.jobs.len() + basket.asynchronous.jobs.len();
+            log::trace!("hub {} hands on {calls} calls", self.number);
+            if !basket.inline.is_empty() {
+                self.inline.push_all(&mut basket.inline, buffer);
+            }
+            (std::mem::take(&mut basket.blocking.jobs), std::mem::take(&mut basket.asynchronous.jobs))
         };
         if !blocking.is_empty() || !asynchronous.is_empty() {
             self.hand_on(blocking, asynchronous, Instant::now());
         }
-        if self.inline.has_jobs() {
+        if self.inline.has_calls() {
             self.begin_inline();
         }
     }
@@ -541,9 +562,8 @@ impl Sink for HubSink<'_> {
     }
 
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
-        let Accept { header, entry, form, cost, received, deadline, ref ties } = *call;
-        let accepted = Accepted { client: self.key, header, entry, form, cost, received, deadline, ties: ties.clone() };
-        let call = self.calls().accept(accepted, place);
+        let (entry, deadline) = (call.entry, call.deadline);
+        let call = self.calls().accept(self.key, call, place);
         self.hub.stats.accepted(entry);
         if let Some(deadline) = deadline
             && self.hub.sleeps_until.get().is_none_or(|until| deadline < until)
@@ -583,46 +603,49 @@ impl Sink for HubSink<'_> {
 
     fn start(&mut self, start: Start<'_>) {
         let Start { call, accept, arguments } = start;
-        let Accept { header, entry, form, cost, received, deadline, ties } = accept;
-        let ticket = Ticket {
-            hub: self.hub.number,
-            client: self.key,
-            call,
-            client_id: self.peer.client_id(),
-            program: header.program,
-            version: header.version,
-            procedure: header.procedure,
-            entry,
-            serial: header.serial,
-            form,
-            cost,
-            received,
-            begun: received,
-        };
-        let class = self.hub.handover.registry().procedure(entry).class;
+        let class = self.hub.handover.registry().procedure(accept.entry).class;
         let mut basket = self.hub.basket.borrow_mut();
         if basket.is_empty() {
             self.hub.wake_turn();
         }
         let basket = &mut *basket;
-        let (payload, shared) = match arguments {
+        let lies = match arguments {
             Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
                 let start = basket.payloads.len();
                 if start == 0 {
                     basket.payloads.reserve(basket.expected);
                 }
                 basket.payloads.extend_from_slice(bytes);
-                (Bytes::new(), start..basket.payloads.len())
+                Lies::Together(start..basket.payloads.len())
             }
-            Arguments::Borrowed(bytes) => (Bytes::copy_from_slice(bytes), 0..0),
-            Arguments::Owned(bytes) => (bytes, 0..0),
+            Arguments::Borrowed(bytes) => Lies::Apart(Bytes::copy_from_slice(bytes)),
+            Arguments::Owned(bytes) => Lies::Apart(bytes),
         };
-        let lot = &mut basket.lots[class as usize];
+        let lot = match class {
+            Class::Inline => return basket.inline.push_back(Waiting { call, peer: self.peer, arguments: lies }),
+            Class::Blocking => &mut basket.blocking,
+            Class::Asynchronous => &mut basket.asynchronous,
+        };
+        let ticket = Ticket::new(self.hub.number, self.key, self.peer.client_id(), call, &accept);
         if lot.jobs.is_empty() {
             lot.jobs.reserve(lot.expected);
         }
+        let (payload, shared) = match lies {
+            Lies::Together(range) => (None, range),
+            Lies::Apart(bytes) => (Some(bytes), 0..0),
+        };
         lot.payloads.push(shared);
-        let content = Content { ticket, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
-        lot.jobs.push_back(Job::new(content, self.hub.shells.borrow_mut().pop()));
+        let mut job = match self.hub.shells.borrow_mut().pop() {
+            Some(shell) => Job::again(shell, ticket, self.peer),
+            None => Job::new(Content::new(ticket, self.peer)),
+        };
+        job.deadline = accept.deadline;
+        if let Some(trace) = accept.trace() {
+            job.trace = Some(trace.clone());
+        }
+        if let Some(bytes) = payload {
+            job.payload = bytes.into();
+        }
+        lot.jobs.push_back(job);
     }
 }

@@ -1,28 +1,44 @@
 //! Where inline procedures get their calls from, and where their replies go: the hub itself.
 //!
-//! Queue: the inline calls of one turn, handed over whole and emptied in one go.
+//! What waits here is little: a call's record has all else, and its job is made when its handler is about to run, always
+//! in the same block of memory. With its reply the record is closed, on the same thread.
+//!
+//! Queue: the inline calls of one turn, handed over whole and emptied in one go, unless their handler cannot start.
+//! Replies: those of the calls that ran since, at most as many.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Addr;
+use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 use crate::desk::{Feed, Running};
 use crate::hub::core::HubCore;
 use crate::hub::{GoOn, Hub, Hubs};
-use crate::job::{Job, Shell, Ticket};
+use crate::job::{ClientKey, Content, Job, Payload, Ticket};
+use crate::peer::Peer;
 use crate::program::handler::Answer;
-use crate::reply::Replies;
+use crate::reply::{Done, EARLY, FEW};
+use crate::runs::Runs;
+use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 use crate::watchdog::rounds::MAX_INLINE;
 
+/// Room for so many calls is kept.
+const KEPT: usize = 1024;
+
 pub(super) struct InlineFeed {
-    queue: RefCell<VecDeque<Job>>,
-    replies: RefCell<Replies>,
+    queue: RefCell<Queue>,
+    /// The block of the last job.
+    block: RefCell<Option<Job>>,
+    runs: RefCell<Runs>,
+    /// The keys of calls that are done: the next with each may start.
+    keys: RefCell<Keys>,
     /// When the last call was answered, which is when the next one begins.
     answered: Cell<Option<Instant>>,
     hubs: Arc<Hubs>,
@@ -30,10 +46,37 @@ pub(super) struct InlineFeed {
     address: Addr<Hub>,
 }
 
+/// The keys of calls that are done, with their clients.
+pub(super) type Keys = Vec<(ClientKey, Arc<[u8]>)>;
+
+/// Inline calls of one turn, in order.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    calls: VecDeque<Waiting>,
+    /// Small arguments of these, behind each other.
+    buffer: Bytes,
+}
+
+/// An inline call on its way to its handler.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) call: CallRef,
+    pub(super) peer: Peer,
+    pub(super) arguments: Lies,
+}
+
+/// Where arguments lie.
+#[derive(Debug)]
+pub(super) enum Lies {
+    /// In the buffer of the turn.
+    Together(Range<usize>),
+    Apart(Bytes),
+}
+
 impl InlineFeed {
     pub(super) fn new(hubs: Arc<Hubs>, address: Addr<Hub>) -> Rc<Self> {
-        let (queue, replies, hub) = Default::default();
-        Rc::new(Self { queue, replies, answered: Cell::new(None), hubs, hub, address })
+        let (queue, block, runs, keys, hub) = Default::default();
+        Rc::new(Self { queue, block, runs, keys, answered: Cell::new(None), hubs, hub, address })
     }
 
     pub(super) fn set_hub(&self, hub: &Rc<HubCore>) {
@@ -41,62 +84,100 @@ impl InlineFeed {
     }
 
     /// Whether there are calls that no handler has taken.
-    pub(super) fn has_jobs(&self) -> bool {
-        !self.queue.borrow().is_empty()
+    pub(super) fn has_calls(&self) -> bool {
+        !self.queue.borrow().calls.is_empty()
     }
 
     /// Takes the calls of a turn, and leaves the room of those before for the calls of the next.
-    pub(super) fn push_all(&self, jobs: &mut VecDeque<Job>) {
+    pub(super) fn push_all(&self, calls: &mut VecDeque<Waiting>, buffer: Bytes) {
         let mut queue = self.queue.borrow_mut();
-        if queue.is_empty() {
-            std::mem::swap(&mut *queue, jobs);
-        } else {
-            queue.append(jobs);
+        if queue.calls.is_empty() {
+            queue.calls.shrink_to(KEPT);
+            std::mem::swap(&mut queue.calls, calls);
+            queue.buffer = buffer;
+            return;
+        }
+        queue.calls.extend(calls.drain(..).map(|waiting| match waiting.arguments {
+            Lies::Together(range) => Waiting { arguments: Lies::Apart(buffer.slice(range)), ..waiting },
+            Lies::Apart(_) => waiting,
+        }));
+        calls.shrink_to(KEPT);
+    }
+
+    /// The next call that is to run, now.
+    fn next(&self, hub: &HubCore) -> Option<Job> {
+        let mut queue = self.queue.borrow_mut();
+        let mut now = self.answered.take();
+        while let Some(Waiting { call, peer, arguments }) = queue.calls.pop_front() {
+            let now = *now.get_or_insert_with(Instant::now);
+            let block = self.block.take();
+            let mut job = block.unwrap_or_else(|| Job::new(Content::new(Ticket::blank(hub.number(), now), peer)));
+            if !hub.begin_call(call, now, &mut job) {
+                *self.block.borrow_mut() = Some(job);
+                continue;
+            }
+            job.ticket.client_id = peer.client_id();
+            job.peer = peer;
+            match arguments {
+                // One of the same turn has left the buffer here.
+                Lies::Together(range) if job.payload.is_in(&queue.buffer) => job.payload.move_to(range),
+                Lies::Together(range) => job.payload = Payload::within(queue.buffer.clone(), range),
+                Lies::Apart(bytes) => job.payload = bytes.into(),
+            }
+            return Some(job);
+        }
+        // What is done with holds nothing.
+        queue.buffer = Bytes::new();
+        if let Some(job) = &mut *self.block.borrow_mut() {
+            job.payload = Payload::default();
+        }
+        None
+    }
+
+    /// Whether replies leave before more calls run.
+    fn is_ripe(&self) -> bool {
+        let runs = self.runs.borrow();
+        runs.replies() >= EARLY && runs.pieces() <= FEW
+    }
+
+    /// Has the replies written that are ready.
+    fn send(&self, hub: &Rc<HubCore>) {
+        if self.runs.borrow().replies() > 0 || !self.keys.borrow().is_empty() {
+            // On the thread that is to write them anyway.
+            let (runs, keys) = (self.runs.borrow_mut().take(), self.keys.take());
+            hub.hand_out(runs, keys);
         }
     }
 }
 
 impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
-        let mut now = self.answered.take();
-        let mut next = self.queue.borrow_mut().pop_front();
-        while let Some(job) = &mut next
-            && !job.begin(&self.hubs, *now.get_or_insert_with(Instant::now))
-        {
-            next = self.queue.borrow_mut().pop_front();
-        }
+        // The hub is there for as long as its arbiter.
+        let hub = self.hub.borrow().upgrade()?;
+        let next = self.next(&hub);
         if let Some(job) = &next {
             self.hubs.beat(job.ticket.hub.into()).begin(job.ticket.entry, &job.ticket, job.ticket.begun);
         }
-        let leaves = match &next {
-            Some(_) => self.replies.borrow().is_ripe(),
-            None => !self.replies.borrow().is_empty(),
-        };
-        if leaves {
-            // On the thread that is to write it anyway.
-            let replies = self.replies.borrow_mut().take();
-            if let Some(hub) = self.hub.borrow().upgrade() {
-                hub.deliver(replies);
-            }
+        if next.is_none() || self.is_ripe() {
+            self.send(&hub);
         }
         next
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>) {
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>) {
         let now = Instant::now();
         self.answered.set(Some(now));
         let was_told = self.hubs.beat(ticket.hub.into()).end();
+        *self.block.borrow_mut() = job;
         let took = now.saturating_duration_since(ticket.begun);
-        if took > MAX_INLINE
-            && !was_told
-            && let Some(hub) = self.hub.borrow().upgrade()
-        {
+        let Some(hub) = self.hub.borrow().upgrade() else { return packet.clear() };
+        if took > MAX_INLINE && !was_told {
             hub.slow_inline(ticket, took);
         }
-        let mut replies = self.replies.borrow_mut();
-        replies.push(ticket, verdict, now, packet);
-        if let Some(shell) = shell {
-            replies.give_back(shell);
+        let done = Done::ran(ticket, verdict, took);
+        match hub.finish_call(&done, &mut self.keys.borrow_mut()) {
+            Some(cost) => self.runs.borrow_mut().push(ticket.client, packet, cost),
+            None => packet.clear(),
         }
     }
 

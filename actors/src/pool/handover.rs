@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
-use bytes::Bytes;
 use postroom_protocol::Error;
 
 use crate::hub::Hubs;
@@ -49,9 +48,6 @@ use crate::watchdog::Findings;
 use crate::watchdog::beat::{Beat, Runs};
 use crate::watchdog::rounds::{Kind, Place};
 use crate::worker::asynchronous::Abort;
-
-/// A payload below this size lies in a buffer that it shares with others, and is copied when it has to wait.
-pub(crate) const SHARED_PAYLOAD: usize = 4096;
 
 /// So many calls, or so many bytes of them, may be ended while they wait before the pending ones are looked through for
 /// them; at once where a call would be refused for want of their room.
@@ -256,10 +252,7 @@ impl Handover {
             match permit.or_else(|full| if self.sweep() { self.gauge.acquire(cost) } else { Err(full) }) {
                 Ok(permit) => {
                     job.permit = Some(permit);
-                    // A call that waits must not hold the buffer that it came in with others.
-                    if job.payload.len() < SHARED_PAYLOAD {
-                        job.payload = Bytes::copy_from_slice(&job.payload);
-                    }
+                    job.payload = job.payload.for_long().into();
                     admitted.push(job);
                 }
                 Err(Full { key, value }) => {

@@ -464,14 +464,15 @@ impl Client {
         // A packet is at most `max_packet` long, which is a u32.
         let cost = (HEADER_LEN + payload.len()) as u32;
         let mut deadline = self.default_deadline;
-        let mut ties = Ties::default();
+        let mut ties = None;
         let mut skip = 0;
         if header.packet_type == PacketType::CallWithMetadata {
             let (metadata, length) =
                 split_metadata(&payload).map_err(|error| Error::invalid_arguments(error.to_string()))?;
             skip = length;
             deadline = metadata.deadline_ms.map(|ms| Duration::from_millis(ms.into())).or(deadline);
-            ties = Ties { trace: metadata.trace.map(Arc::from), key: metadata.key.map(Arc::from) };
+            let (trace, key) = (metadata.trace.map(Arc::from), metadata.key.map(Arc::from));
+            ties = (trace.is_some() || key.is_some()).then(|| Arc::new(Ties { trace, key }));
         }
         let arguments = match payload {
             Payload::Borrowed(bytes) => Arguments::Borrowed(&bytes[skip..]),
@@ -509,10 +510,10 @@ impl Client {
         self.in_progress += 1;
         self.running_bytes += u64::from(accept.cost);
         log::trace!(
-            client = self.peer.client_id(), serial = accept.header.serial, trace = accept.ties.trace.as_deref();
+            client = self.peer.client_id(), serial = accept.header.serial, trace = accept.trace().map(AsRef::<str>::as_ref);
             "the reader starts a call"
         );
-        if let Some(key) = &accept.ties.key {
+        if let Some(key) = accept.key() {
             if let Some(waiting) = self.keys.get_mut(key) {
                 let Start { call, accept, arguments } = start;
                 sink.moved(call, Place::Key);

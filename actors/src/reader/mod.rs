@@ -28,7 +28,7 @@ use crate::hub::core::HubCore;
 use crate::hub::line::{End, Line};
 use crate::job::ClientKey;
 use crate::listener::census::Place;
-use crate::reply::Run;
+use crate::runs::Run;
 use crate::stats::block::State;
 use client::{Client, Next, Wants};
 pub(crate) use socket::{Socket, Stream};
@@ -366,7 +366,7 @@ impl Connection {
         &mut self,
         line: Option<&Line>,
         now: Instant,
-        mut write: impl FnMut(&Socket, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+        mut write: impl FnMut(&mut Socket, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) {
         if self.client.output.is_empty() {
             return;
@@ -375,7 +375,7 @@ impl Connection {
         while !self.client.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); output::PIECES];
             let count = self.client.output.slices(&mut slices);
-            match write(&self.socket, &slices[..count]) {
+            match write(&mut self.socket, &slices[..count]) {
                 Poll::Ready(Ok(written)) => self.client.wrote(written, now),
                 Poll::Ready(Err(_)) => return self.client.broken(),
                 Poll::Pending => {

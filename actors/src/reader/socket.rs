@@ -2,10 +2,13 @@
 //!
 //! Unix and TCP sockets differ in one thing here: a Unix socket can bring descriptors, which nobody takes yet, so they
 //! are closed and counted. A connection inside the process is the same to its reader as a socket.
+//!
+//! A socket is watched for what can be read, and for room to write only from the first time on that it had none: the
+//! kernel tells of room each time that the client has read a reply, and the arbiter would wake up for it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -14,6 +17,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv,
     recvmsg, send, sendmsg, shutdown,
 };
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::local::LocalEnd;
@@ -25,11 +29,18 @@ const MAX_FDS_AT_ONCE: usize = 253;
 /// A connected socket, registered with the arbiter's reactor, or a connection inside the process.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Unix(AsyncFd<Arc<OwnedFd>>),
-    Tcp(AsyncFd<Arc<OwnedFd>>),
+    Unix(Watched),
+    Tcp(Watched),
     Local(LocalEnd),
     /// The client has left: nothing comes and nothing goes.
     Closed,
+}
+
+/// A socket that is watched.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    fd: AsyncFd<Arc<OwnedFd>>,
+    for_writing: bool,
 }
 
 /// A new connection, on its way to its reader.
@@ -49,12 +60,31 @@ pub(crate) struct Read {
     pub(crate) fds: usize,
 }
 
+impl Watched {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { fd: watch(Arc::new(fd), Interest::READABLE)?, for_writing: false })
+    }
+
+    /// The same socket, watched for room to write as well: anew, which tells again of all that is there.
+    fn for_writing(self) -> io::Result<Self> {
+        let shared = self.fd.get_ref().clone();
+        drop(self.fd);
+        Ok(Self { fd: watch(shared, Interest::READABLE | Interest::WRITABLE)?, for_writing: true })
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
+    }
+}
+
 impl Socket {
     /// Takes over a connection; its socket, if it is one, is non-blocking already.
     pub(crate) fn new(stream: Stream) -> io::Result<Self> {
         Ok(match stream {
-            Stream::Unix(fd) => Self::Unix(watch(Arc::new(fd))?),
-            Stream::Tcp(fd) => Self::Tcp(watch(Arc::new(fd))?),
+            Stream::Unix(fd) => Self::Unix(Watched::new(fd)?),
+            Stream::Tcp(fd) => Self::Tcp(Watched::new(fd)?),
             Stream::Local(end) => Self::Local(end),
         })
     }
@@ -62,7 +92,7 @@ impl Socket {
     /// The socket, for others to write to as well; none for a connection inside the process.
     pub(crate) fn share(&self) -> Option<Arc<OwnedFd>> {
         match self {
-            Self::Unix(fd) | Self::Tcp(fd) => Some(fd.get_ref().clone()),
+            Self::Unix(watched) | Self::Tcp(watched) => Some(watched.fd.get_ref().clone()),
             Self::Local(_) | Self::Closed => None,
         }
     }
@@ -78,7 +108,7 @@ impl Socket {
             Self::Closed => return Poll::Pending,
         };
         loop {
-            let mut guard = ready!(fd.poll_read_ready(task))?;
+            let mut guard = ready!(fd.fd.poll_read_ready(task))?;
             let read = match self {
                 Self::Unix(fd) => receive_with_fds(fd, buffer),
                 _ => recv(fd, &mut *buffer, RecvFlags::empty()).map(|(bytes, _)| Read { bytes, fds: 0 }),
@@ -125,36 +155,54 @@ impl Socket {
         }
     }
 
-    /// Writes what is taken; pending, and woken later, when nothing is.
+    /// Writes what is taken; pending, and woken later, when nothing is. Whoever waits for input has to ask again after
+    /// this.
     ///
     /// What the reactor knows is forgotten only after a write that was refused since it knew it: news that came
     /// between would be lost otherwise, and the client with them.
-    pub(crate) fn poll_write(&self, task: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, task: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
-            match self {
-                Self::Unix(fd) | Self::Tcp(fd) => {
-                    let mut guard = ready!(fd.poll_write_ready(task))?;
-                    match self.write_vectored(pieces) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                        result => return Poll::Ready(result),
+            let written = self.write_vectored(pieces);
+            if !matches!(&written, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                return Poll::Ready(written);
+            }
+            self.watch_for_room()?;
+            match &*self {
+                // Room that came since is news.
+                Self::Unix(watched) | Self::Tcp(watched) => {
+                    let mut guard = ready!(watched.fd.poll_write_ready(task))?;
+                    let written = self.write_vectored(pieces);
+                    if !matches!(&written, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                        return Poll::Ready(written);
                     }
+                    guard.clear_ready();
                 }
-                Self::Local(end) => match self.write_vectored(pieces) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(end.poll_writable(task))?,
-                    result => return Poll::Ready(result),
-                },
+                Self::Local(end) => ready!(end.poll_writable(task))?,
                 Self::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
         }
     }
 
+    /// Has the kernel tell of room to write from now on.
+    fn watch_for_room(&mut self) -> io::Result<()> {
+        *self = match std::mem::replace(self, Self::Closed) {
+            Self::Unix(watched) if !watched.for_writing => Self::Unix(watched.for_writing()?),
+            Self::Tcp(watched) if !watched.for_writing => Self::Tcp(watched.for_writing()?),
+            same => same,
+        };
+        Ok(())
+    }
+
     /// Ready when the client has left altogether: not when it only has ended its input. TCP cannot tell the two apart.
     ///
-    /// Only to be called while there is nothing to write: it takes the news that the socket can be written to, and a
-    /// write that the socket refuses later makes new ones.
-    pub(crate) fn poll_hang_up(&self, task: &mut Context<'_>) -> Poll<()> {
+    /// Only to be called while there is nothing to write, and nobody waits for input: it takes the news that the socket
+    /// can be written to, and a write that the socket refuses later makes new ones.
+    pub(crate) fn poll_hang_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        if self.watch_for_room().is_err() {
+            return Poll::Ready(());
+        }
         let fd = match self {
-            Self::Unix(fd) | Self::Tcp(fd) => fd,
+            Self::Unix(watched) | Self::Tcp(watched) => &watched.fd,
             Self::Local(end) => return end.poll_abandoned(task),
             Self::Closed => return Poll::Pending,
         };
@@ -181,7 +229,7 @@ impl Socket {
     }
 }
 
-fn receive_with_fds(fd: &AsyncFd<Arc<OwnedFd>>, buffer: &mut [u8]) -> rustix::io::Result<Read> {
+fn receive_with_fds(fd: &Watched, buffer: &mut [u8]) -> rustix::io::Result<Read> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS_AT_ONCE))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -198,4 +246,55 @@ fn receive_with_fds(fd: &AsyncFd<Arc<OwnedFd>>, buffer: &mut [u8]) -> rustix::io
         fds = 1;
     }
     Ok(Read { bytes: message.bytes, fds })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn is_watched_for_room(socket: &Socket) -> bool {
+        let (Socket::Unix(watched) | Socket::Tcp(watched)) = socket else { panic!("{socket:?}") };
+        watched.for_writing
+    }
+
+    #[test]
+    fn room_to_write_is_watched_from_the_first_time_on_that_there_was_none_and_input_all_the_time() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        actix_rt::System::new().block_on(async move {
+            let mut socket = Socket::new(Stream::Unix(ours.into())).unwrap();
+            let piece = vec![7; 4 << 20];
+            let wrote = poll_fn(|task| socket.poll_write(task, &[IoSlice::new(b"small")])).await.unwrap();
+            assert!(wrote == 5 && !is_watched_for_room(&socket));
+            let mut written = 0;
+            let full = poll_fn(|task| {
+                loop {
+                    match socket.poll_write(task, &[IoSlice::new(&piece[written..])]) {
+                        Poll::Ready(wrote) => written += wrote.unwrap(),
+                        Poll::Pending => break Poll::Ready(written),
+                    }
+                }
+            })
+            .await;
+            assert!(full < piece.len() && is_watched_for_room(&socket));
+            let reads = std::thread::spawn(move || {
+                let mut got = vec![0; 5 + (4 << 20)];
+                theirs.read_exact(&mut got).unwrap();
+                theirs.write_all(b"done").unwrap();
+                theirs
+            });
+            while written < piece.len() {
+                written += poll_fn(|task| socket.poll_write(task, &[IoSlice::new(&piece[written..])])).await.unwrap();
+            }
+            let mut answer = [0; 16];
+            let read = poll_fn(|task| socket.poll_read(task, &mut answer)).await.unwrap();
+            assert_eq!(&answer[..read.bytes], b"done");
+            drop(reads.join().unwrap());
+            poll_fn(|task| socket.poll_hang_up(task)).await;
+        });
+    }
 }

@@ -17,7 +17,7 @@ use super::config::Config;
 use super::ledger::Ledger;
 use super::pipe::{Blocks, Pipe};
 use super::random::Random;
-use crate::hub::calls::{Accepted, Calls, Ended, Place};
+use crate::hub::calls::{Calls, Ended, Place};
 use crate::hub::table::Table;
 use crate::job::{ClientKey, Content, Job, Ticket};
 use crate::limits::Limits;
@@ -28,7 +28,8 @@ use crate::program::registry::ProcedureEntry;
 use crate::program::{Class, Codec};
 use crate::reader::client::{Accept, Arguments, Client, Found, Named, Next, Sink, Start, Wants};
 use crate::reader::deadlines::Deadlines;
-use crate::reply::{Done, Replies, Run};
+use crate::reply::{Done, Replies};
+use crate::runs::Run;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 
@@ -141,10 +142,9 @@ impl Sink for HubSink<'_> {
     }
 
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
-        let Accept { header, entry, form, cost, received, deadline, ref ties } = *call;
-        self.shared.ledger.borrow_mut().accepted(self.peer.client_id(), header.serial, deadline);
-        let accepted = Accepted { client: self.key, header, entry, form, cost, received, deadline, ties: ties.clone() };
-        let call = self.core.calls.accept(accepted, place);
+        let deadline = call.deadline;
+        self.shared.ledger.borrow_mut().accepted(self.peer.client_id(), call.header.serial, deadline);
+        let call = self.core.calls.accept(self.key, call, place);
         if deadline.is_some_and(|deadline| self.core.sleeps_until.is_none_or(|until| deadline < until)) {
             self.shared.wake(Wake::Turn(self.core.number));
         }
@@ -178,24 +178,9 @@ impl Sink for HubSink<'_> {
 
     fn start(&mut self, start: Start<'_>) {
         let Start { call, accept, arguments } = start;
-        let Accept { header, entry, form, cost, received, deadline, ties } = accept;
         let client_id = self.peer.client_id();
-        let ticket = Ticket {
-            hub: self.core.number as u16,
-            client: self.key,
-            call,
-            client_id,
-            program: header.program,
-            version: header.version,
-            procedure: header.procedure,
-            entry,
-            serial: header.serial,
-            form,
-            cost,
-            received,
-            begun: received,
-        };
-        self.shared.ledger.borrow_mut().started(client_id, header.serial, self.shared.now.get());
+        let ticket = Ticket::new(self.core.number as u16, self.key, client_id, call, &accept);
+        self.shared.ledger.borrow_mut().started(client_id, ticket.serial, self.shared.now.get());
         let payload = match arguments {
             Arguments::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
             Arguments::Owned(bytes) => bytes,
@@ -203,8 +188,9 @@ impl Sink for HubSink<'_> {
         if self.core.basket.is_empty() {
             self.shared.wake(Wake::Turn(self.core.number));
         }
-        let content = Content { ticket, peer: self.peer, trace: ties.trace, deadline, payload, permit: None };
-        self.core.basket.push(Job::new(content, None));
+        let (trace, deadline) = (accept.trace().cloned(), accept.deadline);
+        let content = Content { ticket, peer: self.peer, trace, deadline, payload: payload.into(), permit: None };
+        self.core.basket.push(Job::new(content));
     }
 }
 
@@ -378,18 +364,17 @@ impl Hub {
         let mut runs = Vec::new();
         let now = shared.now.get();
         let take = |done: &Done| {
-            let client = self.core.calls.client(done.call)?;
             let serial = self.core.calls.header(done.call)?.serial;
             let finished = self.core.calls.finish(done.call)?;
             if finished.is_wanted {
                 // A client stays until its calls are answered.
-                let id = self.clients.get(client).unwrap().borrow().client.peer().client_id();
+                let id = self.clients.get(finished.client).unwrap().borrow().client.peer().client_id();
                 if done.ran.is_none() {
                     shared.ledger.borrow_mut().refused(id, serial);
                 }
                 shared.ledger.borrow_mut().answered(id, serial, now);
             }
-            keys.extend(finished.key.map(|key| (client, key)));
+            keys.extend(finished.key.map(|key| (finished.client, key)));
             finished.is_wanted.then_some(finished.cost)
         };
         replies.for_each_run(take, |run| runs.push(run));

@@ -22,7 +22,7 @@ use futures::future::{LocalBoxFuture, poll_fn};
 use crate::call;
 use crate::desk::{Desk, Feed, Running};
 use crate::incident;
-use crate::job::{Job, Shell, Ticket};
+use crate::job::{Job, Ticket};
 use crate::pool::handover::Handover;
 use crate::program::handler::Answer;
 use crate::reply::Replies;
@@ -282,13 +282,13 @@ impl Feed for Rc<AsyncFeed> {
         }
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>) {
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>) {
         self.handover.async_place(self.number).beat.end();
         {
             let replies = &mut self.outbox.borrow_mut()[usize::from(ticket.hub)];
             replies.push(ticket, verdict, Instant::now(), packet);
-            if let Some(shell) = shell {
-                replies.give_back(shell);
+            if let Some(job) = job {
+                replies.give_back(job.empty());
             }
         }
         self.left();
@@ -335,7 +335,7 @@ impl Feed for Rc<AsyncFeed> {
             .await;
             unanswered.disarm();
             match outcome {
-                Ok((verdict, mut packet)) => feed.answer(&running.ticket, verdict, &mut packet, Some(running.shell)),
+                Ok((verdict, mut packet)) => feed.answer(&running.ticket, verdict, &mut packet, Some(running.job)),
                 Err(panic) => {
                     let desk = feed.desk.borrow().upgrade();
                     if let Some(desk) = desk {

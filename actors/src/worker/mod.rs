@@ -21,7 +21,7 @@ use futures::future::LocalBoxFuture;
 
 use crate::desk::{Desk, Feed, Running};
 use crate::estimate::QUANTUM_NS;
-use crate::job::{Job, Shell, Ticket};
+use crate::job::{Job, Ticket};
 use crate::pool::handover::Handover;
 use crate::program::handler::Answer;
 use crate::server::Ready;
@@ -162,7 +162,8 @@ impl Feed for WorkerFeed {
         }
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, shell: Option<Shell>) {
+    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>) {
+        let shell = job.map(Job::empty);
         let now = Instant::now();
         self.answered.set(Some(now));
         self.handover.place(self.number).beat.end();

@@ -12,7 +12,6 @@ use postroom_protocol::{Code, Error, Header, PacketType, Payload, Status, encode
 use super::incoming::Incoming;
 use super::{Accept, Arguments, Client, Named, Phase, Sink};
 use crate::form::Form;
-use crate::hub::calls::Ties;
 use crate::limits::Key;
 use crate::program::Codec;
 use crate::stats::outcome::Verdict;
@@ -95,7 +94,7 @@ impl Client {
             }
         };
         let deadline = self.default_deadline.map(|deadline| now + deadline);
-        let (entry, ties) = (found.entry, Ties::default());
+        let (entry, ties) = (found.entry, None);
         self.admit(Accept { header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
     }
 

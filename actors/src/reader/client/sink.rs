@@ -1,5 +1,6 @@
 //! Where a client's accepted calls go, and what is known of a call on its way there.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -60,7 +61,17 @@ pub(crate) struct Accept {
     pub(crate) cost: u32,
     pub(crate) received: Instant,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) ties: Ties,
+    pub(crate) ties: Option<Arc<Ties>>,
+}
+
+impl Accept {
+    pub(crate) fn trace(&self) -> Option<&Arc<str>> {
+        self.ties.as_ref()?.trace.as_ref()
+    }
+
+    pub(crate) fn key(&self) -> Option<&Arc<[u8]>> {
+        self.ties.as_ref()?.key.as_ref()
+    }
 }
 
 /// A call that starts.

@@ -9,7 +9,7 @@ use super::*;
 use crate::events::inlet::{Begin, Counts, To};
 use crate::events::{Described, Kind, Overflow};
 use crate::hub::Hubs;
-use crate::hub::calls::{Accepted, Calls, Ended};
+use crate::hub::calls::{Calls, Ended};
 use crate::job::ClientKey;
 use crate::program::Codec;
 use crate::stats::outcome::Verdict;
@@ -76,9 +76,7 @@ impl Sink for Started {
     }
 
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
-        let Accept { header, entry, form, cost, received, deadline, ref ties } = *call;
-        let ties = ties.clone();
-        self.2.accept(Accepted { client: KEY, header, entry, form, cost, received, deadline, ties }, place)
+        self.2.accept(KEY, call, place)
     }
 
     fn moved(&mut self, call: CallRef, place: Place) {
