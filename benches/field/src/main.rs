@@ -16,9 +16,11 @@
 //! - [`case`], [`peer`]: what is measured, and who.
 //! - [`load`], [`usage`]: what a client does and counts.
 //! - [`process`], [`measure`], [`interleave`]: how runs are made.
+//! - [`scale`], [`embedded`]: how cost grows, by `scale` on the command line.
 //! - [`summary`], [`floors`], [`figures`], [`machine`], [`output`]: what is told of them.
 
 mod case;
+mod embedded;
 mod figures;
 mod floors;
 mod interleave;
@@ -28,6 +30,7 @@ mod measure;
 mod output;
 mod peer;
 mod process;
+mod scale;
 mod summary;
 mod usage;
 
@@ -88,9 +91,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// How cost grows with clients, programs, workers and calls that wait
+    Scale,
     /// The server of a peer; this program starts itself so
     #[command(hide = true)]
     Server { peer: String, path: PathBuf, address: String },
+    /// A service of Postroom inside this program; this program starts itself so
+    #[command(hide = true)]
+    Embedded { kind: String, n: usize, path: PathBuf },
     /// The client of a peer; this program starts itself so
     #[command(hide = true)]
     Client { peer: String, case: Case, address: String, servers: String, warm_up_ms: u64, time_ms: u64 },
@@ -126,6 +134,8 @@ fn main() -> Result<()> {
     match &args.command {
         None if args.list => list(),
         None => field(&args),
+        Some(Command::Scale) => scale::run(&args),
+        Some(Command::Embedded { kind, n, path }) => embedded::serve(embedded::Kind::by_name(kind)?, *n, path),
         Some(Command::Server { peer, path, address }) => Peer::by_name(peer)?.serve(path, address),
         Some(Command::Client { peer, case, address, servers, warm_up_ms, time_ms }) => {
             load::limit_time();

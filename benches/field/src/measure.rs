@@ -16,7 +16,7 @@ use crate::process::{Role, log, spawn};
 /// Processors that others use, beyond which a run is disturbed.
 pub const DISTURBED: f64 = 0.2;
 /// How many times a disturbed one is repeated.
-const N_REPEATS: usize = 3;
+pub const N_REPEATS: usize = 3;
 
 /// How it is measured.
 #[derive(Clone, Debug)]

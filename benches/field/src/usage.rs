@@ -23,6 +23,7 @@ pub struct Usage {
     pub seconds: f64,
     pub servers: f64,
     pub own: f64,
+    /// Over a short time it may be less than nothing, because the clocks tick.
     pub foreign: f64,
 }
 
@@ -40,7 +41,7 @@ impl Snapshot {
         let servers = self.servers - before.servers;
         let own = self.own - before.own;
         let foreign = self.machine - before.machine - servers - own;
-        Usage { seconds: (self.at - before.at).as_secs_f64(), servers, own, foreign: foreign.max(0.0) }
+        Usage { seconds: (self.at - before.at).as_secs_f64(), servers, own, foreign }
     }
 }
 

@@ -224,6 +224,13 @@ impl<'a, W: Wire> Client<'a, W> {
         Ok(())
     }
 
+    /// These bytes, on a connection; what answers them is for the wire to know.
+    pub fn say(&mut self, number: usize, bytes: &[u8]) -> Result<()> {
+        let connection = &mut self.connections[number];
+        connection.output.say(bytes);
+        connection.write(&self.poller, number, self.wire)
+    }
+
     /// Calls on these connections, each followed by the next, for as long as the plan says.
     pub fn measure(&mut self, connections: Range<usize>, plan: &Plan) -> Result<Measured> {
         self.goes_on = true;
@@ -243,6 +250,14 @@ impl<'a, W: Wire> Client<'a, W> {
     /// Until so many calls have been answered.
     pub fn await_replies(&mut self, n_replies: usize) -> Result<()> {
         while self.n_replies < n_replies {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Until sockets have taken all calls.
+    pub fn await_written(&mut self) -> Result<()> {
+        while self.connections.iter().any(|connection| connection.waits_to_write) {
             self.turn()?;
         }
         Ok(())

@@ -78,7 +78,7 @@ impl Over {
             server_cpu: self.usage.servers * 1e6 / n_calls,
             client_cpu: self.usage.own * 1e6 / n_calls,
             server_kib: self.server_kib,
-            foreign_cpus: self.usage.foreign / self.usage.seconds,
+            foreign_cpus: (self.usage.foreign / self.usage.seconds).max(0.0),
         })
     }
 }

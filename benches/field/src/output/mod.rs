@@ -4,6 +4,7 @@ pub mod json;
 pub mod markdown;
 pub mod plot;
 pub mod svg;
+pub mod table;
 
 use std::path::Path;
 

@@ -19,7 +19,8 @@ const KEEPALIVE: u32 = 0x6b65_6570;
 const REPLY: u32 = 1;
 const OK: u32 = 0;
 
-const PING: [u8; HEAD] = keepalive(1);
+/// From either side. Who sends one is pinged from then on when it is silent.
+pub const PING: [u8; HEAD] = keepalive(1);
 const PONG: [u8; HEAD] = keepalive(2);
 
 const fn keepalive(procedure: u8) -> [u8; HEAD] {
