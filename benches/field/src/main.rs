@@ -17,6 +17,7 @@
 //! - [`load`], [`usage`]: what a client does and counts.
 //! - [`process`], [`measure`], [`interleave`]: how runs are made.
 //! - [`scale`], [`embedded`]: how cost grows, by `scale` on the command line.
+//! - [`isolation`]: who is held up when handlers block, by `isolation` on the command line.
 //! - [`summary`], [`floors`], [`figures`], [`machine`], [`output`]: what is told of them.
 
 mod case;
@@ -24,6 +25,7 @@ mod embedded;
 mod figures;
 mod floors;
 mod interleave;
+mod isolation;
 mod load;
 mod machine;
 mod measure;
@@ -93,6 +95,8 @@ struct Args {
 enum Command {
     /// How cost grows with clients, programs, workers and calls that wait
     Scale,
+    /// Who is held up when handlers block
+    Isolation,
     /// The server of a peer; this program starts itself so
     #[command(hide = true)]
     Server { peer: String, path: PathBuf, address: String },
@@ -135,6 +139,7 @@ fn main() -> Result<()> {
         None if args.list => list(),
         None => field(&args),
         Some(Command::Scale) => scale::run(&args),
+        Some(Command::Isolation) => isolation::run(&args),
         Some(Command::Embedded { kind, n, path }) => embedded::serve(embedded::Kind::by_name(kind)?, *n, path),
         Some(Command::Server { peer, path, address }) => Peer::by_name(peer)?.serve(path, address),
         Some(Command::Client { peer, case, address, servers, warm_up_ms, time_ms }) => {

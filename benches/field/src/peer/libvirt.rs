@@ -1,5 +1,6 @@
 //! libvirt's own RPC: `virConnectGetLibVersion` of a `libvirtd`, by its C client, which is opened when it is needed and
-//! not linked. It carries no bytes, and its client blocks: each call under way has a thread.
+//! not linked. It carries no bytes, and its client blocks: each call under way has a thread. To libvirtd it is a call with
+//! priority.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_ulong, c_void};
 use std::os::unix::fs::chown;
@@ -9,14 +10,16 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
-use std::{fs, thread};
+use std::{fs, ptr, thread};
 
 use hdrhistogram::Histogram;
 use libloading::Library;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
 use super::{Place, Server, find_program};
 use crate::Result;
 use crate::case::Case;
+use crate::isolation::HELD;
 use crate::load::calls::on_one_thread;
 use crate::load::idle::Idle;
 use crate::load::tally::{Window, histogram};
@@ -87,11 +90,50 @@ pub fn call(plan: &Plan) -> Result<Outcome> {
             }
             idle.end(plan, n_clients).await
         }),
-        Case::Load(_) => load(plan, &libvirt),
+        Case::Load(_) => load(plan, &libvirt, Libvirt::call),
     }
 }
 
-fn load(plan: &Plan, libvirt: &Arc<Libvirt>) -> Result<Outcome> {
+/// Calls without priority, which the daemon answers nearly as quickly: `virConnectGetCapabilities`.
+pub fn ordinary(plan: &Plan) -> Result<Outcome> {
+    load(plan, &Arc::new(Libvirt::open()?), Libvirt::capabilities)
+}
+
+/// Calls that block: the daemon opens a pipe, which takes until somebody opens its other end. That is done every [`HELD`],
+/// and lets all on that wait.
+pub fn block(plan: &Plan) -> Result<Outcome> {
+    let folder = Path::new(&plan.address).ancestors().nth(3).ok_or("the socket is in no folder of a place")?;
+    let pipe = folder.join("pipe");
+    if !pipe.exists() {
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+        if rustix::process::getuid().is_root() {
+            chown(&pipe, Some(NOBODY), Some(NOBODY))?;
+        }
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (path, ends) = (pipe.clone(), is_over.clone());
+    let opener = thread::spawn(move || {
+        while !ends.load(Relaxed) {
+            thread::sleep(HELD);
+            // Whoever waits for it gets on, and finds nothing in it; where nobody waits, it fails.
+            let _ = open(&path, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+        }
+    });
+    let path = CString::new(pipe.as_os_str().as_encoded_bytes())?;
+    let outcome = load(plan, &Arc::new(Libvirt::open()?), move |libvirt, connection| {
+        libvirt.restore(connection, &path);
+        Ok(())
+    });
+    is_over.store(true, Relaxed);
+    opener.join().map_err(|_| "the thread that opens the pipe has panicked")?;
+    outcome
+}
+
+fn load(
+    plan: &Plan,
+    libvirt: &Arc<Libvirt>,
+    call: impl Fn(&Libvirt, Connection) -> Result<()> + Clone + Send + 'static,
+) -> Result<Outcome> {
     let shape = plan.shape();
     let flags = Arc::new(Flags { counts: AtomicBool::new(false), is_over: AtomicBool::new(false) });
     let all_there = Arc::new(Barrier::new(shape.connections * shape.depth + 1));
@@ -100,9 +142,10 @@ fn load(plan: &Plan, libvirt: &Arc<Libvirt>) -> Result<Outcome> {
         let connection = libvirt.connect(&plan.address)?;
         for _ in 0..shape.depth {
             let (libvirt, flags, all_there) = (libvirt.clone(), flags.clone(), all_there.clone());
+            let call = call.clone();
             let calls = move || {
                 all_there.wait();
-                slot(&libvirt, connection, &flags)
+                slot(&libvirt, connection, &flags, call)
             };
             threads.push(thread::Builder::new().stack_size(STACK).spawn(calls)?);
         }
@@ -129,11 +172,16 @@ struct Flags {
     is_over: AtomicBool,
 }
 
-fn slot(libvirt: &Libvirt, connection: Connection, flags: &Flags) -> Result<Histogram<u64>> {
+fn slot(
+    libvirt: &Libvirt,
+    connection: Connection,
+    flags: &Flags,
+    call: impl Fn(&Libvirt, Connection) -> Result<()>,
+) -> Result<Histogram<u64>> {
     let mut latencies = histogram()?;
     while !flags.is_over.load(Relaxed) {
         let sent = Instant::now();
-        libvirt.call(connection)?;
+        call(libvirt, connection)?;
         if flags.counts.load(Relaxed) {
             latencies.saturating_record(sent.elapsed().as_nanos() as u64);
         }
@@ -150,13 +198,26 @@ unsafe impl Send for Connection {}
 
 type Initialize = unsafe extern "C" fn() -> c_int;
 type Open = unsafe extern "C" fn(*const c_char) -> *mut c_void;
+type GetCapabilities = unsafe extern "C" fn(*mut c_void) -> *mut c_char;
+type Restore = unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int;
 type GetLibVersion = unsafe extern "C" fn(*mut c_void, *mut c_ulong) -> c_int;
 type LastMessage = unsafe extern "C" fn() -> *const c_char;
+type OnError = extern "C" fn(*mut c_void, *mut c_void);
+type SetErrorFunc = unsafe extern "C" fn(*mut c_void, OnError);
+
+/// Errors are asked for; libvirt would print each one, too.
+extern "C" fn say_nothing(_: *mut c_void, _: *mut c_void) {}
+
+unsafe extern "C" {
+    fn free(memory: *mut c_void);
+}
 
 /// The functions of the library that are used, which stay as long as it is open.
 struct Libvirt {
     open: Open,
     get_lib_version: GetLibVersion,
+    get_capabilities: GetCapabilities,
+    restore: Restore,
     last_message: LastMessage,
     _library: Library,
 }
@@ -170,11 +231,15 @@ impl Libvirt {
             let initialize: Initialize = *library.get(b"virInitialize\0")?;
             let open: Open = *library.get(b"virConnectOpen\0")?;
             let get_lib_version: GetLibVersion = *library.get(b"virConnectGetLibVersion\0")?;
+            let get_capabilities: GetCapabilities = *library.get(b"virConnectGetCapabilities\0")?;
+            let restore: Restore = *library.get(b"virDomainRestore\0")?;
             let last_message: LastMessage = *library.get(b"virGetLastErrorMessage\0")?;
+            let set_error_func: SetErrorFunc = *library.get(b"virSetErrorFunc\0")?;
             if initialize() != 0 {
                 return Err("libvirt does not start".into());
             }
-            Ok(Self { open, get_lib_version, last_message, _library: library })
+            set_error_func(ptr::null_mut(), say_nothing);
+            Ok(Self { open, get_lib_version, get_capabilities, restore, last_message, _library: library })
         }
     }
 
@@ -191,6 +256,23 @@ impl Libvirt {
         // SAFETY: the connection is open, for it is never closed.
         let result = unsafe { (self.get_lib_version)(connection.0, &raw mut version) };
         if result == 0 && version > 0 { Ok(()) } else { Err(self.error()) }
+    }
+
+    fn capabilities(&self, connection: Connection) -> Result<()> {
+        // SAFETY: the connection is open, for it is never closed.
+        let text = unsafe { (self.get_capabilities)(connection.0) };
+        if text.is_null() {
+            return Err(self.error());
+        }
+        // SAFETY: the text belongs to the caller, who frees it as C does.
+        unsafe { free(text.cast()) };
+        Ok(())
+    }
+
+    /// Makes the daemon open a file; that there is no domain in it is no matter.
+    fn restore(&self, connection: Connection, path: &CStr) {
+        // SAFETY: the connection is open, for it is never closed, and the text ends with a zero.
+        unsafe { (self.restore)(connection.0, path.as_ptr()) };
     }
 
     fn error(&self) -> crate::Failure {

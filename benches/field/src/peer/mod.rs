@@ -14,6 +14,7 @@ pub mod zlink;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -153,6 +154,13 @@ const PEERS: [Peer; 26] = [
     peer("libvirt", Family::Libvirt, SetUp::Libvirt),
 ];
 
+/// Set-ups that are only there for what blocks: see [`crate::isolation`].
+const BLOCKING: [Peer; 3] = [
+    peer("tarpc-blocking", Family::Tarpc, SetUp::Tarpc(tarpc::BLOCKING)),
+    peer("tarpc-handed-over", Family::Tarpc, SetUp::Tarpc(tarpc::HANDED_OVER)),
+    peer("tonic-handed-over", Family::Tonic, SetUp::Tonic(tonic::HANDED_OVER)),
+];
+
 /// The set-ups whose servers differ in what an idle client costs, one of each family.
 const IDLE: [&str; 10] = [
     "limit-raw",
@@ -173,7 +181,7 @@ impl Peer {
     }
 
     pub fn by_name(name: &str) -> Result<Self> {
-        let found = PEERS.iter().find(|peer| peer.name == name);
+        let found = PEERS.iter().chain(&BLOCKING).find(|peer| peer.name == name);
         found.copied().ok_or_else(|| format!("{name:?}: no peer has this name").into())
     }
 
@@ -307,6 +315,16 @@ fn spawn_self(place: &Place, name: &str, address: &str) -> Result<Process> {
     let mut process = spawn(command, Role::Server, place)?;
     await_socket(&socket, &mut process)?;
     Ok(process)
+}
+
+/// What a handler that blocks does, on a thread of the runtime's or on one of its own.
+async fn block(time: Duration, hands_over: bool) {
+    if hands_over {
+        // It fails only with the runtime, when nobody waits any more.
+        let _ = tokio::task::spawn_blocking(move || std::thread::sleep(time)).await;
+    } else {
+        std::thread::sleep(time);
+    }
 }
 
 /// Where a program is, in the folders of PATH or where Debian has what only the system starts.

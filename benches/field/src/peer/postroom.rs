@@ -6,11 +6,14 @@ use serde_bytes::{ByteBuf, Bytes as Borrowed};
 
 use super::{Place, Server};
 use crate::Result;
+use crate::isolation::HELD;
 use crate::load::calls::{self, Caller};
 use crate::load::raw::{self, Input, Kind, Transport, Wire};
 use crate::load::{Outcome, Plan, check_len};
 use crate::process::{Role, await_socket, spawn};
 
+/// The procedure that holds its thread for as long as it is told.
+const BLOCK: i32 = 4;
 const ECHO: u32 = 0x6563_686f;
 const VERSION: u32 = 1;
 const HEAD: usize = 28;
@@ -70,6 +73,35 @@ pub fn launch(place: &Place) -> Result<Server> {
 
 pub fn raw(plan: &Plan, class: Class) -> Result<Outcome> {
     raw::run(plan, Transport::Unix, &Packets::new(class, &plan.payload()))
+}
+
+/// Calls that block.
+pub fn block(plan: &Plan) -> Result<Outcome> {
+    let ms = u8::try_from(HELD.as_millis())?;
+    raw::run(plan, Transport::Unix, &Packets::naps(BLOCK, ms))
+}
+
+/// Keepalive packets in place of calls.
+pub fn ping(plan: &Plan) -> Result<Outcome> {
+    raw::run(plan, Transport::Unix, &Pings)
+}
+
+struct Pings;
+
+impl Wire for Pings {
+    fn request(&self, _: usize) -> Vec<u8> {
+        PING.to_vec()
+    }
+
+    fn number(&self, _: &mut [u8], _: u32) {}
+
+    fn input(&self, input: &[u8]) -> Result<Option<Input>> {
+        match input.first_chunk::<HEAD>() {
+            None => Ok(None),
+            Some(head) if *head == PONG => Ok(Some(Input { len: HEAD, kind: Kind::NextReply })),
+            Some(head) => Err(format!("not the answer to a ping: {head:?}").into()),
+        }
+    }
 }
 
 /// Calls of Postroom's wire, all the same but for their numbers.

@@ -1,7 +1,8 @@
 //! tarpc over its Unix transport, with bincode, the fastest of its formats. It is the user who decides where handlers
-//! run, so it comes in six set-ups.
+//! run, so it comes in six set-ups, and in two more for handlers that block.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -15,6 +16,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::Threads;
 use crate::Result;
+use crate::isolation::HELD;
 use crate::load::calls::{self, Caller};
 use crate::load::{Outcome, Plan};
 
@@ -29,6 +31,8 @@ pub struct SetUp {
     threads: Threads,
     /// Reads and writes up to 64 KiB at once, not 8.
     is_buffered: bool,
+    /// What blocks runs on a thread of its own, not on one of the runtime's.
+    hands_over: bool,
 }
 
 /// Where handlers run.
@@ -42,24 +46,35 @@ enum Handlers {
     InTurn,
 }
 
-pub const SPAWNED: SetUp = SetUp { handlers: Handlers::Spawned, threads: Threads::One, is_buffered: false };
+pub const SPAWNED: SetUp =
+    SetUp { handlers: Handlers::Spawned, threads: Threads::One, is_buffered: false, hands_over: false };
 pub const INLINE: SetUp = SetUp { handlers: Handlers::Inline, ..SPAWNED };
 pub const INLINE_BUFFERED: SetUp = SetUp { is_buffered: true, ..INLINE };
 pub const IN_TURN: SetUp = SetUp { handlers: Handlers::InTurn, ..SPAWNED };
 pub const IN_TURN_ALL_CORES: SetUp = SetUp { threads: Threads::All, ..IN_TURN };
 pub const IN_TURN_BUFFERED: SetUp = SetUp { is_buffered: true, ..IN_TURN };
+pub const BLOCKING: SetUp = SetUp { threads: Threads::All, ..SPAWNED };
+pub const HANDED_OVER: SetUp = SetUp { hands_over: true, ..BLOCKING };
 
 #[tarpc::service]
 trait Echo {
     async fn echo(id: u64, data: Bytes) -> (u64, Bytes);
+    /// Blocks its thread.
+    async fn block(ms: u64);
 }
 
 #[derive(Clone)]
-struct Echoing;
+struct Echoing {
+    hands_over: bool,
+}
 
 impl Echo for Echoing {
     async fn echo(self, _: Context, id: u64, data: Bytes) -> (u64, Bytes) {
         (id, data)
+    }
+
+    async fn block(self, _: Context, ms: u64) {
+        super::block(Duration::from_millis(ms), self.hands_over).await;
     }
 }
 
@@ -80,7 +95,7 @@ pub fn serve(path: &Path, set_up: SetUp) -> Result<()> {
             let (stream, _) = listener.accept().await?;
             let transport: Transport<_, _, _, _> = serde_transport::new(frames(stream, set_up), Bincode::default());
             let config = server::Config { pending_response_buffer: PENDING };
-            let calls = BaseChannel::new(config, transport).execute(Echoing.serve());
+            let calls = BaseChannel::new(config, transport).execute(Echoing { hands_over: set_up.hands_over }.serve());
             match set_up.handlers {
                 Handlers::Spawned => tokio::spawn(calls.for_each(|call| async {
                     tokio::spawn(call);
@@ -93,19 +108,36 @@ pub fn serve(path: &Path, set_up: SetUp) -> Result<()> {
 }
 
 pub fn call(plan: &Plan, set_up: SetUp) -> Result<Outcome> {
-    calls::run(plan, || async {
-        let stream = UnixStream::connect(&plan.address).await?;
-        let transport = serde_transport::new(frames(stream, set_up), Bincode::default());
-        let mut config = Config::default();
-        config.max_in_flight_requests = PENDING;
-        config.pending_request_buffer = PENDING;
-        Ok(EchoClient::new(config, transport).spawn())
-    })
+    calls::run(plan, || connect(plan, set_up))
+}
+
+/// Calls that block.
+pub fn block(plan: &Plan) -> Result<Outcome> {
+    calls::run(plan, || async { Ok(Blocking(connect(plan, BLOCKING).await?)) })
+}
+
+async fn connect(plan: &Plan, set_up: SetUp) -> Result<EchoClient> {
+    let stream = UnixStream::connect(&plan.address).await?;
+    let transport = serde_transport::new(frames(stream, set_up), Bincode::default());
+    let mut config = Config::default();
+    config.max_in_flight_requests = PENDING;
+    config.pending_request_buffer = PENDING;
+    Ok(EchoClient::new(config, transport).spawn())
 }
 
 impl Caller for EchoClient {
     async fn call(&self, id: u64, data: &Bytes) -> Result<(u64, usize)> {
         let (same_id, data) = self.echo(context::current(), id, data.clone()).await?;
         Ok((same_id, data.len()))
+    }
+}
+
+#[derive(Clone)]
+struct Blocking(EchoClient);
+
+impl Caller for Blocking {
+    async fn call(&self, id: u64, data: &Bytes) -> Result<(u64, usize)> {
+        self.0.block(context::current(), HELD.as_millis() as u64).await?;
+        Ok((id, data.len()))
     }
 }
