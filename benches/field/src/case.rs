@@ -54,6 +54,14 @@ impl Case {
         cases
     }
 
+    /// Those that are measured if none are asked for: what floors and goals are about, and one call at a time.
+    pub fn usual() -> Vec<Case> {
+        let (many, pages, large) = (Shape::new(16, 16, 32), Shape::new(16, 16, 4 * KIB), Shape::new(1, 8, MIB));
+        let one = Shape::new(1, 1, 32);
+        let shapes = [one, Shape::new(1, 64, 32), many, Shape::new(256, 1, 32), pages, large, one.on_one_core()];
+        shapes.into_iter().map(Case::Load).chain([Case::IDLE]).collect()
+    }
+
     /// One call at a time, with both processes on one core.
     pub fn one_core() -> Vec<Case> {
         [32, 4 * KIB, MIB].map(|size| Case::Load(Shape::new(1, 1, size).on_one_core())).to_vec()
@@ -124,6 +132,14 @@ mod tests {
         for case in Case::all().into_iter().chain(Case::one_core()) {
             assert_eq!(case.to_string().parse::<Case>().unwrap(), case);
         }
+    }
+
+    #[test]
+    fn what_is_usual_is_told_in_the_order_of_all() {
+        let all = Case::all();
+        let places: Vec<usize> =
+            Case::usual().iter().map(|usual| all.iter().position(|case| case == usual).unwrap()).collect();
+        assert!(places.is_sorted(), "{places:?}");
     }
 
     #[test]

@@ -12,15 +12,17 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::case::{Case, Shape};
+use crate::interleave::{Progress, START};
 use crate::load::{Measured, Outcome, Plan};
 use crate::machine::Machine;
 use crate::measure::Settings;
 use crate::output::plot::{Bar, Panel, grouped, panels};
-use crate::output::table::{Point, Table, least_disturbed};
+use crate::output::table::{Point, Table};
 use crate::output::{self, json, markdown};
 use crate::peer::postroom::Class;
 use crate::peer::{Peer, Place, libvirt, postroom, tarpc, tonic};
-use crate::{Args, Failure, Result, interleave, need_postroom};
+use crate::repeats::{Repeats, TOLD};
+use crate::{Args, Failure, Result, need_postroom};
 
 /// For how long a call holds its thread.
 pub const HELD: Duration = Duration::from_millis(20);
@@ -30,7 +32,7 @@ const BLOCKING_FOR_EACH_CORE: usize = 8;
 /// Until they hold all threads.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Longer than elsewhere: who is held up makes few calls.
-const LONGER: u32 = 2;
+const LONGER: u32 = 3;
 const PART: &str = "calls";
 const ALONE: [&str; 2] = ["alone: p50, µs", "alone: p99, µs"];
 const BESIDE: [&str; 2] = ["beside: p50, µs", "beside: p99, µs"];
@@ -116,24 +118,27 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    let bar = interleave::bar(plan.len())?;
+    let around = WARM_UP + settings.time * LONGER + WARM_UP;
+    let progress = Progress::begin(plan.iter().map(|_| START + settings.warm_up + settings.time + around))?;
+    let mut repeats = Repeats::default();
     let mut points = Vec::new();
     let mut failed: Vec<&str> = Vec::new();
     for (subject, peer, (name, probe), round) in plan {
-        bar.set_message(format!("{name}, round {round} of {n_rounds}"));
+        progress.next(format!("{name}, round {round} of {n_rounds}"));
         if !failed.contains(&name) {
-            match least_disturbed(|| point(subject, peer, (name, probe), round, &settings)) {
-                Ok(point) => points.push(point),
+            let measure = || point(subject, peer, (name, probe), round, &settings);
+            match repeats.least_disturbed(measure, |point| point.foreign_cpus) {
+                Ok(least) => points.push(least.value),
                 Err(error) => {
-                    bar.println(format!("{name}: {error}"));
+                    progress.say(format!("{name}: {error}"));
                     left_out.push(format!("{name}, from round {round} on: {error}"));
                     failed.push(name);
                 }
             }
         }
-        bar.inc(1);
+        progress.done();
     }
-    bar.finish_and_clear();
+    progress.end();
 
     let table = Table(&points);
     let mut text = String::from("# Isolation\n\n");
@@ -143,7 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
     let _ = writeln!(
         text,
         "Medians of {n_rounds} rounds: one call at a time, alone, and beside {n_blocking} connections with a call each that \
-         holds its thread for {HELD:?} and is followed by the next.\n\n{EXPLANATION}"
+         holds its thread for {HELD:?} and is followed by the next. {TOLD}\n\n{EXPLANATION}"
     );
     for line in &left_out {
         let _ = writeln!(text, "- left out: {line}");
@@ -212,20 +217,20 @@ fn measured(outcome: Outcome) -> Result<Measured> {
     }
 }
 
-/// Bars whose lengths are logarithms: what is held up is thousands of times slower.
+/// Where others block, lengths are logarithms: what is held up is thousands of times slower.
 fn figure(table: Table<'_>) -> String {
-    let bar = |(name, micros): (String, f64)| {
-        let color = if name.starts_with("Postroom") { "#1f5fbf" } else { "#c0392b" };
-        Bar { name, value: micros.max(1.0).log10(), shown: format!("{} µs", grouped(micros)), color }
+    let panel = |column: &str, title: &str, length: fn(f64) -> f64| {
+        let bar = |(name, micros): (String, f64)| {
+            let color = if name.starts_with("Postroom") { "#1f5fbf" } else { "#c0392b" };
+            Bar { name, value: length(micros), shown: format!("{} µs", grouped(micros)), color }
+        };
+        Panel { title: title.to_owned(), bars: table.medians(PART, column).into_iter().map(bar).collect() }
     };
-    let panel = |column: &str, title: &str| Panel {
-        title: format!("{title} (lengths are logarithms)"),
-        bars: table.medians(PART, column).into_iter().map(bar).collect(),
-    };
+    let logarithm = |micros: f64| micros.max(1.0).log10();
     panels(&[
-        panel(ALONE[1], "99th percentile of one call at a time, alone"),
-        panel(BESIDE[0], "median while others block"),
-        panel(BESIDE[1], "99th percentile while others block"),
+        panel(ALONE[1], "99th percentile of one call at a time, alone", |micros| micros),
+        panel(BESIDE[0], "median while others block (lengths are logarithms)", logarithm),
+        panel(BESIDE[1], "99th percentile while others block (lengths are logarithms)", logarithm),
     ])
 }
 

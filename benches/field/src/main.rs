@@ -5,17 +5,17 @@
 //! cargo run --release --manifest-path benches/field/Cargo.toml -- --out docs/performance
 //! ```
 //!
-//! prints Markdown, and writes it with JSON and figures into the folder. `--quick` tries everything out in a few minutes,
+//! prints Markdown, and writes it with JSON and figures into the folder. `--quick` tries it out in two minutes,
 //! `--peers` and `--cases` choose, `--list` says what there is.
 //!
 //! Client and server are a process each, of this program where it can be: it starts itself anew as `server` and as
 //! `client`. A run has a fresh server, a warm-up and a time that counts. Peers come in turns, several rounds each, and
 //! medians count, because on a machine that others use only ratios within a run mean something. A run during which others
-//! used the processors is repeated.
+//! used the processors is repeated, within bounds; how long all of it takes is told at the beginning.
 //!
 //! - [`case`], [`peer`]: what is measured, and who.
 //! - [`load`], [`usage`]: what a client does and counts.
-//! - [`process`], [`measure`], [`interleave`]: how runs are made.
+//! - [`process`], [`measure`], [`repeats`], [`interleave`]: how runs are made.
 //! - [`scale`], [`embedded`]: how cost grows, by `scale` on the command line.
 //! - [`isolation`]: who is held up when handlers block, by `isolation` on the command line.
 //! - [`summary`], [`floors`], [`figures`], [`machine`], [`output`]: what is told of them.
@@ -32,6 +32,7 @@ mod measure;
 mod output;
 mod peer;
 mod process;
+mod repeats;
 mod scale;
 mod summary;
 mod usage;
@@ -63,22 +64,22 @@ struct Args {
     /// Only peers whose name matches
     #[arg(long, value_name = "REGEX", default_value = "")]
     peers: Regex,
-    /// Only cases whose name matches
-    #[arg(long, value_name = "REGEX", default_value = "")]
-    cases: Regex,
+    /// Only cases whose name matches; `.` is all of them [default: what floors and goals are about, and one call at a time]
+    #[arg(long, value_name = "REGEX")]
+    cases: Option<Regex>,
     /// Only one call at a time, with client and server on one core
     #[arg(long)]
     one_core: bool,
-    /// Rounds, whose medians count [default: 5; with --quick 1]
+    /// Rounds, whose medians count [default: 3; with --quick 1]
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// How long each run counts [default: 1s; with --quick 200ms]
+    /// How long each run counts [default: 600ms; with --quick 200ms]
     #[arg(long, value_name = "TIME", global = true, value_parser = humantime::parse_duration)]
     time: Option<Duration>,
-    /// How long each run warms up [default: 300ms; with --quick 100ms]
+    /// How long each run warms up [default: 200ms; with --quick 100ms]
     #[arg(long, value_name = "TIME", global = true, value_parser = humantime::parse_duration)]
     warm_up: Option<Duration>,
-    /// Everything once and for a moment: whether it works, not what it costs
+    /// All once and for a moment: whether it works, not what it costs
     #[arg(long, global = true)]
     quick: bool,
     /// Where to write JSON, Markdown and figures; Markdown is printed at any rate
@@ -115,13 +116,13 @@ impl Args {
         };
         Settings {
             postroom: self.postroom.clone().unwrap_or_else(built),
-            warm_up: millis(self.warm_up, 100, 300),
-            time: millis(self.time, 200, 1000),
+            warm_up: millis(self.warm_up, 100, 200),
+            time: millis(self.time, 200, 600),
         }
     }
 
     fn n_rounds(&self) -> usize {
-        self.rounds.map_or(if self.quick { 1 } else { 5 }, usize::from)
+        self.rounds.map_or(if self.quick { 1 } else { 3 }, usize::from)
     }
 }
 
@@ -163,16 +164,24 @@ fn list() -> Result<()> {
     for peer in Peer::all() {
         println!("{:26} {}", peer.name, peer.missing().unwrap_or_default());
     }
+    let usual = Case::usual();
     for case in Case::all() {
-        println!("{case}");
+        let told = if usual.contains(&case) { "" } else { "only if asked for" };
+        println!("{:26} {told}", case.to_string());
     }
     Ok(())
 }
 
 fn field(args: &Args) -> Result<()> {
     let settings = args.settings();
-    let cases = if args.one_core { Case::one_core() } else { Case::all() };
-    let cases: Vec<Case> = cases.into_iter().filter(|case| args.cases.is_match(&case.to_string())).collect();
+    let cases: Vec<Case> = match &args.cases {
+        None if args.one_core => Case::one_core(),
+        None => Case::usual(),
+        Some(regex) => {
+            let all = if args.one_core { Case::one_core() } else { Case::all() };
+            all.into_iter().filter(|case| regex.is_match(&case.to_string())).collect()
+        }
+    };
     let (mut peers, mut left_out) = (Vec::new(), Vec::new());
     for peer in Peer::all().iter().filter(|peer| args.peers.is_match(peer.name)) {
         match peer.missing() {

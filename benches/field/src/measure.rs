@@ -12,11 +12,7 @@ use crate::case::Case;
 use crate::load::Outcome;
 use crate::peer::{Peer, Place, Server};
 use crate::process::{Role, log, spawn};
-
-/// Processors that others use, beyond which a run is disturbed.
-pub const DISTURBED: f64 = 0.2;
-/// How many times a disturbed one is repeated.
-pub const N_REPEATS: usize = 3;
+use crate::repeats::Repeats;
 
 /// How it is measured.
 #[derive(Clone, Debug)]
@@ -41,8 +37,8 @@ pub struct Run {
     pub failure: Option<String>,
 }
 
-/// Measures, and again if it was disturbed; the least disturbed counts.
-pub fn measure(peer: Peer, case: Case, round: usize, settings: &Settings) -> Run {
+/// Measures, and again if it was disturbed. What was measured before a failure counts as little as the failure does.
+pub fn measure(peer: Peer, case: Case, round: usize, settings: &Settings, repeats: &mut Repeats) -> Run {
     let mut run = Run {
         case: case.to_string(),
         round,
@@ -52,30 +48,13 @@ pub fn measure(peer: Peer, case: Case, round: usize, settings: &Settings) -> Run
         outcome: None,
         failure: None,
     };
-    let mut least = f64::INFINITY;
-    for repeats in 0..=N_REPEATS {
-        run.repeats = repeats;
-        match measure_once(peer, case, settings) {
-            Ok(outcome) => {
-                let foreign = foreign(&outcome);
-                if foreign < least {
-                    (least, run.outcome) = (foreign, Some(outcome));
-                }
-            }
-            Err(error) => {
-                run.failure = Some(error.to_string());
-                break;
-            }
+    match repeats.least_disturbed(|| measure_once(peer, case, settings), foreign) {
+        Ok(least) => {
+            (run.repeats, run.disturbed) = (least.repeats, least.is_disturbed());
+            run.outcome = Some(least.value);
         }
-        if least <= DISTURBED {
-            break;
-        }
+        Err(error) => run.failure = Some(error.to_string()),
     }
-    // What was measured before a failure counts as little as the failure does.
-    if run.failure.is_some() {
-        run.outcome = None;
-    }
-    run.disturbed = least.is_finite() && least > DISTURBED;
     run
 }
 

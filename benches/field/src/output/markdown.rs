@@ -7,6 +7,7 @@ use crate::floors::Floor;
 use crate::machine::Machine;
 use crate::measure::Settings;
 use crate::peer::Peer;
+use crate::repeats::TOLD;
 use crate::summary::{Measure, Summary};
 
 /// How much of a run there is to tell.
@@ -34,7 +35,7 @@ impl Report<'_> {
         writeln!(
             to,
             "Medians of {} interleaved rounds of {time:?} each after {warm_up:?}, client and server a process each, Unix \
-             sockets (NATS: TCP over the loopback). Only ratios within one table mean something.\n",
+             sockets (NATS: TCP over the loopback). Only ratios within one table mean something. {TOLD}\n",
             self.n_rounds
         )?;
         for line in self.left_out {

@@ -5,8 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::Result;
-use crate::measure::{DISTURBED, N_REPEATS};
+use crate::repeats::DISTURBED;
 use crate::summary::Spread;
 
 /// What was measured of one thing in one round.
@@ -26,21 +25,6 @@ fn as_map<S: Serializer>(values: &[(&'static str, f64)], serializer: S) -> std::
         map.serialize_entry(name, value)?;
     }
     map.end()
-}
-
-/// Measures, and again if it was disturbed; the least disturbed counts.
-pub fn least_disturbed(mut measure: impl FnMut() -> Result<Point>) -> Result<Point> {
-    let mut best = measure()?;
-    for _ in 0..N_REPEATS {
-        if best.foreign_cpus <= DISTURBED {
-            break;
-        }
-        let other = measure()?;
-        if other.foreign_cpus < best.foreign_cpus {
-            best = other;
-        }
-    }
-    Ok(best)
 }
 
 #[derive(Clone, Copy)]
@@ -129,18 +113,6 @@ mod tests {
         );
         assert_eq!(Table(&points).medians("things", "size"), [("one".to_owned(), 1000.4)]);
         assert_eq!(Table(&points).medians("nothing", "size"), []);
-    }
-
-    #[test]
-    fn what_others_disturb_is_measured_again_and_the_least_disturbed_counts() {
-        let mut foreign = [0.9, 0.3, 0.5, 0.4, 0.1].into_iter();
-        let mut measure = || {
-            let foreign_cpus = foreign.next().ok_or("there is an end to it")?;
-            Ok(Point { foreign_cpus, ..point("one", 1, &[]) })
-        };
-        assert_eq!(least_disturbed(&mut measure).unwrap().foreign_cpus, 0.3);
-        assert_eq!(least_disturbed(&mut measure).unwrap().foreign_cpus, 0.1);
-        assert!(least_disturbed(measure).is_err());
     }
 
     #[test]

@@ -7,18 +7,26 @@ mod costs;
 mod pending;
 
 use std::fmt::Write;
+use std::time::Duration;
 
+use crate::interleave::{Progress, START};
 use crate::machine::Machine;
 use crate::measure::Settings;
 use crate::output::plot::{Bar, Panel, grouped, panels};
-use crate::output::table::{Point, Table, least_disturbed};
+use crate::output::table::{Point, Table};
 use crate::output::{self, json, markdown};
-use crate::{Args, Result, interleave, need_postroom};
+use crate::repeats::{Repeats, TOLD};
+use crate::{Args, Result, need_postroom};
 
 const CLIENTS: [usize; 4] = [10, 100, 1000, 10_000];
 const PROGRAMS: [usize; 4] = [1, 10, 100, 1000];
 const WORKERS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const PENDING: [usize; 7] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
+
+/// What it takes until the memory is at rest twice, and what clients and calls that wait take.
+const AT_REST: Duration = Duration::from_secs(1);
+const EACH_CLIENT: Duration = Duration::from_micros(100);
+const EACH_PENDING: Duration = Duration::from_micros(6);
 
 /// The parts, in the order in which they are told, and what each says.
 const PARTS: [(&str, &str); 4] = [
@@ -49,21 +57,22 @@ pub fn run(args: &Args) -> Result<()> {
         plan.extend(WORKERS.iter().map(|n| ("workers", *n, round)));
         plan.extend(PENDING[..n_pending].iter().map(|n| ("pending calls", *n, round)));
     }
-    let bar = interleave::bar(plan.len())?;
+    let progress = Progress::begin(plan.iter().map(|(part, n, _)| time(part, *n, &settings)))?;
+    let mut repeats = Repeats::default();
     let mut points = Vec::new();
     for (part, n, round) in plan {
-        bar.set_message(format!("{n} {part}, round {round} of {n_rounds}"));
-        let point = least_disturbed(|| point(part, n, round, &settings));
-        points.push(point.map_err(|error| format!("{n} {part}: {error}"))?);
-        bar.inc(1);
+        progress.next(format!("{n} {part}, round {round} of {n_rounds}"));
+        let least = repeats.least_disturbed(|| point(part, n, round, &settings), |point| point.foreign_cpus);
+        points.push(least.map_err(|error| format!("{n} {part}: {error}"))?.value);
+        progress.done();
     }
-    bar.finish_and_clear();
+    progress.end();
 
     let table = Table(&points);
     let mut text = String::from("# Scale\n\n");
     // Writing to a string does not fail.
     let _ = markdown::machine(&mut text, &machine);
-    let _ = writeln!(text, "Medians of {n_rounds} rounds.");
+    let _ = writeln!(text, "Medians of {n_rounds} rounds. {TOLD}");
     for (part, explanation) in PARTS {
         let _ = writeln!(text, "\n## {part}\n\n{explanation}\n\n{}", table.text(part));
     }
@@ -81,6 +90,17 @@ fn point(part: &'static str, n: usize, round: usize, settings: &Settings) -> Res
         "programs" => costs::programs(n, round, settings),
         "workers" => costs::workers(n, round, settings),
         _ => pending::point(n, round, settings),
+    }
+}
+
+/// About how long one takes.
+fn time(part: &str, n: usize, settings: &Settings) -> Duration {
+    let Settings { warm_up, time, .. } = settings;
+    match part {
+        "clients" => START + AT_REST + *warm_up + *time * clients::LONGER + EACH_CLIENT * n as u32,
+        "programs" => (START + *warm_up + *time) * 2,
+        "workers" => START + *warm_up + *time,
+        _ => START + *time + EACH_PENDING * n as u32,
     }
 }
 
