@@ -61,8 +61,8 @@ struct Args {
     /// Postroom's program [default: target/release/postroom of this workspace]
     #[arg(long, value_name = "FILE", global = true)]
     postroom: Option<PathBuf>,
-    /// Only peers whose name matches
-    #[arg(long, value_name = "REGEX", default_value = "")]
+    /// Only peers whose name matches; with `isolation`, rows of its table
+    #[arg(long, value_name = "REGEX", default_value = "", global = true)]
     peers: Regex,
     /// Only cases whose name matches; `.` is all of them [default: what floors and goals are about, and one call at a time]
     #[arg(long, value_name = "REGEX")]
@@ -73,7 +73,7 @@ struct Args {
     /// Rounds, whose medians count [default: 3; with --quick 1]
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// How long each run counts [default: 600ms; with --quick 200ms]
+    /// How long each run counts [default: 500ms; with --quick 200ms]
     #[arg(long, value_name = "TIME", global = true, value_parser = humantime::parse_duration)]
     time: Option<Duration>,
     /// How long each run warms up [default: 200ms; with --quick 100ms]
@@ -117,7 +117,7 @@ impl Args {
         Settings {
             postroom: self.postroom.clone().unwrap_or_else(built),
             warm_up: millis(self.warm_up, 100, 200),
-            time: millis(self.time, 200, 600),
+            time: millis(self.time, 200, 500),
         }
     }
 
