@@ -23,6 +23,7 @@
 //! - `timer`: points in time on the event loop.
 //! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
 //! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see.
+//! - `bench` (with the feature of this name): the same on one thread, for the benchmarks of this project.
 
 pub mod server;
 
@@ -47,6 +48,10 @@ mod sync;
 mod timer;
 mod watch;
 mod watchdog;
+
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 
 pub mod call;
 pub mod event_loop;

@@ -50,6 +50,14 @@ pub(crate) struct Post {
     generation: u64,
 }
 
+#[cfg(feature = "bench")]
+impl Post {
+    /// Of a worker that no supervisor knows.
+    pub(crate) fn for_bench(place: usize) -> Self {
+        Self { kind: Kind::Ordinary, place, generation: 0 }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Ordinary,
