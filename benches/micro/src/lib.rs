@@ -6,7 +6,9 @@
 //! - [`protocol`]: splitter, headers, MessagePack, the framing of replies.
 //! - [`rounds`]: what the threads of a service do for calls, each thread's part for itself.
 //! - [`echo`]: the program that is called.
+//! - [`allocations`]: an allocator that counts.
 
+pub mod allocations;
 pub mod echo;
 pub mod protocol;
 pub mod rounds;

@@ -15,7 +15,7 @@ use crate::protocol::{arguments, call};
 use crate::{Body, Part};
 
 pub const PARTS: [Part; 15] = [
-    part("a thread is woken for nothing", 1, || round(Share::Nothing, 1, 1)),
+    part("hub: is woken for nothing", 1, || round(Share::Nothing, 1, 1)),
     part("hub: pings, 1", 1, || round(Share::Ping, 1, 1)),
     part("hub: pings, 64 of one client", 64, || round(Share::Ping, 1, 64)),
     part("hub: inline calls, 1", 1, || round(Share::Inline, 1, 1)),

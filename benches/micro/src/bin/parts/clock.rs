@@ -9,6 +9,11 @@ const SECOND: i64 = 1_000_000_000;
 /// Not at the beginning, so that one can go back from it.
 static NOW: AtomicI64 = AtomicI64::new(1_000 * SECOND);
 
+/// How often somebody has looked.
+pub fn looks() -> u64 {
+    (NOW.load(Relaxed) / STEP_NS).cast_unsigned()
+}
+
 /// What the standard library asks for the time.
 ///
 /// # Safety

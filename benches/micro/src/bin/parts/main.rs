@@ -1,19 +1,19 @@
-//! Counts what the parts of a call's way take: allocations by itself, instructions under callgrind. `benches/compare`
-//! runs it and makes tables of it.
+//! Counts what the parts of a call's way take: allocations and looks at the clock by itself, instructions under
+//! callgrind. `benches/compare` runs it and makes tables of it.
 //!
 //! `parts --list` prints the name of each part and for how many calls, packets or values one round of it is;
-//! `parts PART ROUNDS` runs that many rounds after as many to warm up, and prints how many allocations they made.
-//! Callgrind counts what happens in [`postroom_counted`], with `--toggle-collect=postroom_counted`.
+//! `parts PART ROUNDS` runs that many rounds after as many to warm up, and prints how many allocations they made and
+//! how often they looked at the clock. Callgrind counts what happens in [`postroom_counted`], with
+//! `--toggle-collect=postroom_counted`.
 //!
 //! The clock goes on a little each time that somebody looks at it, and else stands still: deadlines and estimates are
 //! the same in each run, and however slow callgrind is, every call is as quick as it is to the service.
 
-mod allocations;
 mod clock;
 
 use std::process::ExitCode;
 
-use postroom_bench_micro::{Body, Part, all};
+use postroom_bench_micro::{Body, Part, all, allocations};
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
@@ -45,18 +45,19 @@ fn count(part: &Part, rounds: u64) -> ExitCode {
         body.run();
         body.after();
     }
-    let mut allocations = 0;
+    let (mut allocations, mut looks) = (0, 0);
     for _ in 0..rounds {
         body.before();
-        let before = allocations::count();
+        let before = (allocations::count(), clock::looks());
         postroom_counted(&mut *body);
-        allocations += allocations::count() - before;
+        allocations += allocations::count() - before.0;
+        looks += clock::looks() - before.1;
         if !body.after() {
             eprintln!("{part}: what is to be counted happened elsewhere");
             return ExitCode::FAILURE;
         }
     }
-    println!("{allocations}");
+    println!("{allocations} {looks}");
     ExitCode::SUCCESS
 }
 
