@@ -11,6 +11,7 @@ use postroom_bench_micro::protocol::{arguments, call};
 use postroom_protocol::{PacketType, Splitter, Status, Step, keepalive};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -60,7 +61,11 @@ fn load() -> Result<()> {
     let mut events = Vec::with_capacity(connections);
     while unanswered > 0 {
         events.clear();
-        epoll::wait(&poller, spare_capacity(&mut events), None)?;
+        match epoll::wait(&poller, spare_capacity(&mut events), None) {
+            // By a stop of the process, for one.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
         for event in &events {
             let data = event.data;
             let connection = &mut all[data.u64() as usize];
@@ -88,7 +93,7 @@ impl Connection {
         let bytes = match (&self.stream).read(buffer) {
             Ok(0) => return Err("the service has closed the connection".into()),
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(0),
             Err(error) => return Err(error.into()),
         };
         let (mut input, mut answered) = (&buffer[..bytes], 0);
