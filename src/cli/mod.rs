@@ -12,6 +12,7 @@ mod exit;
 mod json;
 mod list;
 mod logging;
+mod memory;
 mod remote;
 mod serve;
 mod stats;

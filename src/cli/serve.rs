@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 use postroom_actors::Address;
 
-use super::{Exit, address, logging};
+use super::{Exit, address, logging, memory};
 use crate::config::{Config, file};
 use crate::service::{Failure, Service};
 
@@ -57,6 +57,7 @@ pub(crate) fn service_from_args() -> Result<Service, Failure> {
 }
 
 fn service(args: &ServeArgs) -> Result<Service, Failure> {
+    memory::keep_freed_pages();
     logging::init(&args.log).map_err(|error| {
         // What was given twice is wrong in both places.
         let is_environments = std::env::var("POSTROOM_LOG").is_ok_and(|filter| filter == args.log);
