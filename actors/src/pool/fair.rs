@@ -84,7 +84,7 @@ impl<T, S: Default> Fair<T, S> {
         self.slots[line].items.push_front(item);
     }
 
-    /// The item that [`Self::pop`] takes next.
+    /// The item that [`Self::pop_with`] takes next.
     pub(crate) fn peek(&self) -> Option<&T> {
         self.slots.get(self.front)?.items.front()
     }
