@@ -144,6 +144,7 @@ impl Service {
 
     fn run_to_report(mut self) -> Result<Report> {
         let hint = self.hint.take();
+        let is_process = self.is_process;
         let failed = |error: std::io::Error| Failure(format!("cannot wait for signals: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         runtime.block_on(async move {
@@ -160,8 +161,10 @@ impl Service {
             let stopper = running.stopper();
             let mut ended = tokio::task::spawn_blocking(move || running.wait());
             let mut stopping = false;
+            let mut memory = std::pin::pin!(look_after_memory(is_process));
             loop {
                 tokio::select! {
+                    () = &mut memory => {}
                     report = &mut ended => {
                         return report.map_err(|error| Failure(format!("the service ended by a defect: {error}")));
                     }
@@ -175,6 +178,17 @@ impl Service {
             }
         })
     }
+}
+
+/// Where the service is the whole process, what its allocator keeps is given back when there is no work. Never ends.
+async fn look_after_memory(is_process: bool) {
+    #[cfg(feature = "cli")]
+    if is_process {
+        crate::cli::give_back_when_quiet().await;
+    }
+    // What a process keeps is its own affair.
+    let _ = is_process;
+    std::future::pending().await
 }
 
 #[cfg(feature = "cli")]

@@ -24,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use exit::{Exit, explain, print};
+pub(crate) use memory::give_back_when_quiet;
 use remote::Remote;
 use serve::ServeArgs;
 pub(crate) use serve::service_from_args;
