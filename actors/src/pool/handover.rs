@@ -1,7 +1,7 @@
 //! Where I/O arbiters, workers and the pool actor meet.
 //!
 //! ```text
-//! I/O arbiter ──offer──► tray of a worker at work (quick calls)
+//! I/O arbiter ──offer──► tray of a worker at work (quick calls; again when none is idle)
 //!      │──claim──► idle set ──fill, wake──► worker
 //!      └──basket──► mailbox of the pool actor ──► pending ◄──refill── worker that became free
 //! ```
@@ -53,6 +53,9 @@ use crate::worker::asynchronous::Abort;
 /// them; at once where a call would be refused for want of their room.
 const SWEEP: usize = 64;
 const SWEEP_BYTES: u64 = 1 << 20;
+
+/// So many workers at work are offered calls when none is idle: the first ones, which are claimed most.
+const OFFERED: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Handover {
@@ -183,11 +186,20 @@ impl Handover {
         let mut jobs = Batch { jobs, registry: &self.registry };
         let before = jobs.jobs.len();
         // What waits with the pool goes first: a tray that is topped up all the time would never come to it.
-        if before > 0 && self.ordinary.waiting() == 0 {
+        let is_next = self.ordinary.waiting() == 0;
+        if before > 0 && is_next {
             self.tray(last.get()).offer(&mut jobs, now);
         }
         watch |= jobs.jobs.len() < before;
         watch |= self.spread(&mut jobs, || self.ordinary.claim(), last, now);
+        let left = jobs.jobs.len();
+        if left > 0 && is_next {
+            // All are at work. What one of them comes to in time is better off there: to wait with the pool costs more.
+            for worker in 0..self.ordinary.used_slots().min(OFFERED) {
+                self.tray(worker).offer(&mut jobs, now);
+            }
+            watch |= jobs.jobs.len() < left;
+        }
         if jobs.jobs.is_empty() && first.is_empty() {
             return watch;
         }
@@ -666,3 +678,6 @@ impl Source for Batch<'_> {
         self.jobs.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,16 +116,22 @@ struct WorkerFeed {
 }
 
 impl WorkerFeed {
-    fn send_replies(&self) {
+    /// Sends what is ready. Returns when that was done: the calls behind it are not to count for it.
+    fn send_replies(&self, now: Instant) -> Instant {
         self.is_ripe.set(false);
-        self.handover.hubs().answer_all(self.handover.tray(self.number).take_replies());
+        let replies = self.handover.tray(self.number).take_replies();
+        if replies.is_empty() {
+            return now;
+        }
+        self.handover.hubs().answer_all(replies);
+        Instant::now()
     }
 }
 
 impl Feed for WorkerFeed {
     fn pop(&self) -> Option<Job> {
         // One look at the clock for each call: the end of one is the beginning of the next.
-        let now = self.answered.take().unwrap_or_else(Instant::now);
+        let mut now = self.answered.take().unwrap_or_else(Instant::now);
         if let Some((entry, since)) = self.running.take() {
             self.handover.registry().procedure(entry).estimate.observe(now - since);
         }
@@ -137,7 +143,8 @@ impl Feed for WorkerFeed {
                 let is_slow = self.handover.registry().procedure(job.ticket.entry).estimate.get() > QUANTUM_NS;
                 if is_slow || self.is_ripe.get() {
                     // What is ready does not wait for a call that is expected to be slow, or for many quick ones.
-                    self.send_replies();
+                    now = self.send_replies(now);
+                    job.ticket.begun = now;
                 }
                 log::trace!(
                     client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
@@ -147,7 +154,7 @@ impl Feed for WorkerFeed {
                 self.running.set(Some((job.ticket.entry, now)));
                 return Some(job);
             }
-            self.send_replies();
+            now = self.send_replies(now);
             if self.handover.place(self.number).leaving.load(SeqCst) {
                 self.handover.leave(self.number, None, now);
                 actix_rt::Arbiter::current().stop();
