@@ -33,7 +33,7 @@ use crate::incident;
 use crate::job::{Content, Job, Ticket};
 use crate::program::handler::{Answer, AsyncReply, Request, Run, panic_text};
 use crate::program::registry::Registry;
-use crate::stage::{Share, View};
+use crate::stage::Share;
 use crate::stats::outcome::Verdict;
 use crate::supervisor::watch::Blocked;
 
@@ -43,7 +43,9 @@ pub(crate) trait Feed {
     /// [`Desk::begin`].
     fn pop(&self) -> Option<Job>;
     /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and the job, for its block.
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>);
+    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>);
+    /// The same for a job that is needed no more, or is gone.
+    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
     fn nudge(&self);
     /// Runs the future of an async call; only the feed of an async worker gets any.
@@ -239,7 +241,7 @@ impl Desk {
     fn refuse(&self, ticket: &Ticket, error: &Error) {
         let mut packet = Vec::new();
         ticket.fail(error, &mut packet);
-        self.feed.answer(ticket, Verdict::of(error), &mut packet, None);
+        self.feed.refuse(ticket, Verdict::of(error), &mut packet);
     }
 
     fn panicked(
@@ -289,25 +291,19 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
 
     /// Runs one job. `Err` when the handler panicked; the call is then answered.
     fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Result<(), Panicked> {
-        let Content { ticket, peer, deadline, .. } = *job;
-        let entry = ticket.entry;
-        let trace = job.trace.take();
-        let payload = &job.payload;
-        let procedure = self.desk.registry.procedure(entry);
+        let Content { ticket, trace, payload, .. } = &*job;
+        let procedure = self.desk.registry.procedure(ticket.entry);
         log::trace!(
             client = ticket.client_id, serial = ticket.serial, trace = trace.as_deref();
             "the handler of {} runs", procedure.name
         );
-        if let Err(error) = self.desk.registry.poison.check(ticket.client_id, entry, payload, ticket.begun) {
+        if let Err(error) = self.desk.registry.poison.check(ticket.client_id, ticket.entry, payload, ticket.begun) {
             call::within(ticket.call_id(), trace.as_ref(), || log::debug!("refused: {error}"));
-            self.desk.refuse(&ticket, &error);
+            self.desk.refuse(ticket, &error);
             return Ok(());
         }
         let run = &self.runs[procedure.run as usize];
-        let from = call::From::Client(View::new(&self.desk.hubs, &ticket));
-        let context = call::Context { peer, serial: ticket.serial, trace: trace.clone(), deadline, from };
-        let (header, form, max_packet) = (ticket.header(), ticket.form, self.desk.max_packet);
-        let request = Request { header, form, context, payload, max_packet };
+        let request = Request { call: &job, hubs: &self.desk.hubs, max_packet: self.desk.max_packet };
         let packet = &mut self.packet;
         let ran = call::within(ticket.call_id(), trace.as_ref(), || {
             catch_unwind(AssertUnwindSafe(|| match run {
@@ -322,15 +318,15 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }))
         });
         match ran {
-            Ok(Ok(verdict)) => self.desk.feed.answer(&ticket, verdict, &mut self.packet, Some(job)),
+            Ok(Ok(verdict)) => self.desk.feed.answer(job, verdict, &mut self.packet),
             Ok(Err(future)) => {
-                job.payload = payload.for_long().into();
-                let seat = self.seat.clone();
+                job.payload = job.payload.for_long().into();
+                let (ticket, trace, seat) = (job.ticket, job.trace.take(), self.seat.clone());
                 self.desk.feed.spawn(Running { ticket, trace, seat, job }, future);
             }
             Err(panic) => {
                 self.packet.clear();
-                self.desk.panicked(&ticket, trace.as_ref(), payload, &*panic);
+                self.desk.panicked(ticket, trace.as_ref(), payload, &*panic);
                 return Err(Panicked);
             }
         }

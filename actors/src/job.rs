@@ -206,6 +206,13 @@ impl Job {
     }
 }
 
+impl Shell {
+    /// The ticket of the job that is done with.
+    pub(crate) fn ticket(&self) -> &Ticket {
+        &self.0.ticket
+    }
+}
+
 impl std::ops::Deref for Job {
     type Target = Content;
 

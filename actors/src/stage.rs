@@ -68,6 +68,15 @@ impl Stages {
         self.word(call).is_some_and(|stage| exchange(stage).is_ok())
     }
 
+    /// The hub is about to have a call run on its own thread, which it knows not to have ended: nobody else has it, so
+    /// nothing can come in between.
+    pub(crate) fn begin_here(&self, call: CallRef) {
+        if let Some(stage) = self.word(call) {
+            debug_assert_eq!(stage.load(Ordering::Relaxed), word(call, WAITING));
+            stage.store(word(call, RUNNING), Ordering::Relaxed);
+        }
+    }
+
     /// A thread gives back a call that it was about to run. False when it was ended meanwhile: then it must not run, and
     /// its hub waits to hear that it is gone.
     pub(crate) fn unbegin(&self, call: CallRef) -> bool {

@@ -277,7 +277,11 @@ impl HubCore {
     /// An inline call is about to run, now: makes it a job, but for its peer and its payload. False when it must not run:
     /// it was ended, or its deadline has passed, and it is answered for that or will be.
     pub(super) fn begin_call(&self, call: CallRef, now: Instant, job: &mut Job) -> bool {
-        self.calls.borrow().make_job(call, now, job) && self.handover.hubs().stages(self.number).begin(call)
+        let may_run = self.calls.borrow().make_job(call, now, job);
+        if may_run {
+            self.handover.hubs().stages(self.number).begin_here(call);
+        }
+        may_run
     }
 
     /// The result of a call has come: closes its record and counts it, unless who wrote its reply has. Returns what the

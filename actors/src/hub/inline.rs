@@ -164,11 +164,15 @@ impl Feed for Rc<InlineFeed> {
         next
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>) {
+    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
+        self.refuse(&job.ticket, verdict, packet);
+        *self.block.borrow_mut() = Some(job);
+    }
+
+    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         let now = Instant::now();
         self.answered.set(Some(now));
         let was_told = self.hubs.beat(ticket.hub.into()).end();
-        *self.block.borrow_mut() = job;
         let took = now.saturating_duration_since(ticket.begun);
         let Some(hub) = self.hub.borrow().upgrade() else { return packet.clear() };
         if took > MAX_INLINE && !was_told {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::estimate::{QUANTUM, QUANTUM_NS};
-use crate::job::{Job, Shell, Ticket};
+use crate::job::{Job, Ticket};
 use crate::pool::growth::State;
 use crate::reply::Replies;
 use crate::stats::outcome::Verdict;
@@ -126,22 +126,22 @@ impl Tray {
         }
     }
 
-    /// Keeps a reply until the worker sends what it has. Whether that is to be before another call runs.
-    pub(crate) fn answer(
-        &self,
-        ticket: &Ticket,
-        verdict: Verdict,
-        now: Instant,
-        packet: &mut Vec<u8>,
-        shell: Option<Shell>,
-    ) -> bool {
+    /// Keeps the reply to a job until the worker sends what it has. Whether that is to be before another call runs.
+    pub(crate) fn answer(&self, job: Job, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) -> bool {
+        // What it has is dropped before the lock is taken.
+        let shell = job.empty();
         let mut inner = self.lock();
-        inner.has_replies = true;
-        let replies = &mut inner.replies[usize::from(ticket.hub)];
+        let replies = inner.replies_to(shell.ticket());
+        replies.push(shell.ticket(), verdict, now, packet);
+        replies.give_back(shell);
+        replies.is_ripe()
+    }
+
+    /// The same for a job that is needed no more, or is gone.
+    pub(crate) fn reply(&self, ticket: &Ticket, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) -> bool {
+        let mut inner = self.lock();
+        let replies = inner.replies_to(ticket);
         replies.push(ticket, verdict, now, packet);
-        if let Some(shell) = shell {
-            replies.give_back(shell);
-        }
         replies.is_ripe()
     }
 
@@ -218,6 +218,11 @@ impl Inner {
     fn add(&mut self, job: Job, estimate: u64) {
         self.load += estimate;
         self.jobs.push_back((job, estimate));
+    }
+
+    fn replies_to(&mut self, ticket: &Ticket) -> &mut Replies {
+        self.has_replies = true;
+        &mut self.replies[usize::from(ticket.hub)]
     }
 
     fn take_replies(&mut self) -> Vec<Replies> {
@@ -310,7 +315,7 @@ mod tests {
         let tray = Tray::new(1, now);
         tray.fill(&mut jobs(&[1, 1]), now);
         let first = tray.pop(now).unwrap();
-        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec(), None);
+        tray.reply(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec());
         let left = tray.leave();
         assert_eq!((left.jobs.len(), left.replies.len(), tray.has_run()), (1, 1, true));
         let mut more = jobs(&[1]);
@@ -345,7 +350,7 @@ mod tests {
         assert!(tray.rescue(now + 2 * OVERDUE).is_none(), "nothing to rescue");
         tray.fill(&mut jobs(&[1, 1, 1]), now);
         let first = tray.pop(now).unwrap();
-        tray.answer(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec(), None);
+        tray.reply(&first.ticket, Verdict::OK, now, &mut b"reply".to_vec());
         tray.pop(now);
         let early = tray.rescue(now + OVERDUE / 2).unwrap();
         assert!(early.jobs.is_empty() && early.replies.is_empty());

@@ -1,7 +1,7 @@
 //! From a typed handler to something the pool can run, and back.
 //!
 //! [`run`] and [`run_async`] wrap one `Handler<Call<M>>` into a function that takes the bytes of the arguments and
-//! leaves the bytes of a reply packet: decode, handle, encode, in the codec of its program ([`Form`]). A [`Group`] is a handler actor with all its functions;
+//! leaves the bytes of a reply packet: decode, handle, encode, in the codec of its program ([`Form`](crate::form::Form)). A [`Group`] is a handler actor with all its functions;
 //! it seats a fresh instance at a desk. Nothing here knows queues, sockets or workers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,24 +12,31 @@ use actix::dev::MessageResponse;
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use postroom_protocol::Header;
 use serde::de::DeserializeOwned;
 
 use crate::call::{self, Call};
 use crate::desk::{Desk, Resident, Seat};
-use crate::form::Form;
+use crate::job::Content;
 use crate::program::Outcome;
+use crate::stage::{Share, View};
 use crate::stats::outcome::Verdict;
 
 /// What a function needs of a call beside the handler.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
-    pub(crate) header: Header,
-    pub(crate) form: Form,
-    pub(crate) context: call::Context,
-    /// Held until the call is answered: should it panic, it is known again by its arguments.
-    pub(crate) payload: &'a [u8],
+    /// Kept whole until the call is answered: should it panic, it is known again by its arguments.
+    pub(crate) call: &'a Content,
+    pub(crate) hubs: &'a Arc<Share>,
     pub(crate) max_packet: u32,
+}
+
+impl Request<'_> {
+    /// What the handler gets beside the arguments. It is built where it is used, because it is big.
+    fn context(&self) -> call::Context {
+        let Content { ticket, peer, trace, deadline, .. } = self.call;
+        let from = call::From::Client(View::new(self.hubs, ticket));
+        call::Context { peer: *peer, serial: ticket.serial, trace: trace.clone(), deadline: *deadline, from }
+    }
 }
 
 type SyncRun<A> = dyn Fn(&mut A, &mut Context<A>, Request<'_>, &mut Vec<u8>) -> Verdict + Send + Sync;
@@ -58,13 +65,13 @@ where
     A: Actor<Context = Context<A>> + Handler<Call<M>, Result = <M as Message>::Result>,
 {
     Run::Sync(Box::new(|actor, ctx, request, out| {
-        let Request { header, form, context, payload, max_packet } = request;
-        match form.decode::<M>(payload) {
+        let Content { ticket, payload, .. } = request.call;
+        match ticket.form.decode::<M>(payload) {
             Ok(args) => {
-                let outcome = actor.handle(Call::new(args, context), ctx);
-                form.answer(&header, outcome.into_result(), max_packet, out)
+                let outcome = actor.handle(Call::new(args, request.context()), ctx);
+                ticket.form.answer(&ticket.header(), outcome.into_result(), request.max_packet, out)
             }
-            Err(error) => form.answer_error(&header, &error, max_packet, out),
+            Err(error) => ticket.form.answer_error(&ticket.header(), &error, request.max_packet, out),
         }
     }))
 }
@@ -79,10 +86,11 @@ where
     A: Actor<Context = Context<A>> + Handler<Call<M>, Result = ResponseFuture<<M as Message>::Result>>,
 {
     Run::Async(Box::new(|actor, ctx, request| {
-        let Request { header, form, context, payload, max_packet } = request;
+        let Content { ticket, payload, .. } = request.call;
+        let (form, header, max_packet) = (ticket.form, ticket.header(), request.max_packet);
         match form.decode::<M>(payload) {
             Ok(args) => {
-                let future = actor.handle(Call::new(args, context), ctx);
+                let future = actor.handle(Call::new(args, request.context()), ctx);
                 AsyncReply::Later(
                     async move {
                         let outcome = future.await.into_result();

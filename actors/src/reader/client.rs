@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use postroom_protocol::rpc::Format;
 use postroom_protocol::{
-    Error, HEADER_LEN, Header, PacketType, Payload, SplitError, Status, Step, keepalive, split_metadata,
+    Error, HEADER_LEN, Header, Packet, PacketType, Payload, SplitError, Status, Step, keepalive, split_metadata,
 };
 
 use crate::events::outlet::Outlet;
@@ -230,9 +230,9 @@ impl Client {
             let Incoming::Packets(splitter) = &mut self.incoming else { break };
             match splitter.next(&mut rest, fds) {
                 Ok(Step::NeedInput) => break,
-                Ok(Step::Packet(packet)) => {
+                Ok(Step::Packet(Packet { ref header, fds, payload })) => {
                     self.packet_done();
-                    self.packet(packet.header, packet.fds, packet.payload, now, sink);
+                    self.packet(header, fds, payload, now, sink);
                 }
                 Ok(Step::TooLarge(too_large)) => {
                     self.first_packet_due = None;
@@ -415,37 +415,37 @@ impl Client {
         self.packet_since = None;
     }
 
-    fn packet(&mut self, header: Header, fds: u32, payload: Payload<'_>, now: Instant, sink: &mut impl Sink) {
+    fn packet(&mut self, header: &Header, fds: u32, payload: Payload<'_>, now: Instant, sink: &mut impl Sink) {
         match header.packet_type {
             PacketType::Call | PacketType::CallWithMetadata | PacketType::CallWithFds => {
                 if let Err(error) = self.call(header, fds, payload, now, sink) {
-                    self.reply_error(&header, &error, sink);
+                    self.reply_error(header, &error, sink);
                     if fds > 0 && self.peer.transport() != Transport::Unix {
                         self.close(Some(error));
                     }
                 }
             }
-            PacketType::Event => match keepalive::classify(&header) {
+            PacketType::Event => match keepalive::classify(header) {
                 Some(keepalive::Keepalive::Ping) => {
                     self.takes_pings = true;
                     self.push_control(Bytes::copy_from_slice(&keepalive::pong()));
                 }
                 Some(keepalive::Keepalive::Pong) => self.takes_pings = true,
-                None => self.ignored(&header),
+                None => self.ignored(header),
             },
             // One that comes too late means nothing: its result came first.
             PacketType::Cancel => {
-                if let Some(call) = sink.oldest(&header) {
+                if let Some(call) = sink.oldest(header) {
                     self.end_call(call, Some(&Error::cancelled()), now, sink);
                 }
             }
-            _ => self.ignored(&header),
+            _ => self.ignored(header),
         }
     }
 
     fn call(
         &mut self,
-        header: Header,
+        header: &Header,
         fds: u32,
         payload: Payload<'_>,
         now: Instant,
@@ -457,7 +457,7 @@ impl Client {
         if fds > 0 && self.peer.transport() != Transport::Unix {
             return Err(Error::protocol("descriptors can come over Unix sockets only"));
         }
-        let Found { entry, codec } = sink.find(&header)?;
+        let Found { entry, codec } = sink.find(header)?;
         if fds > 0 {
             return Err(Error::unsupported("no procedure takes descriptors; they were closed"));
         }
@@ -484,7 +484,7 @@ impl Client {
         self.takes_pings |= (header.program, header.procedure) == HELLO;
         let deadline = deadline.map(|deadline| now + deadline);
         let form = Form::Packet(codec);
-        self.admit(Accept { header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
+        self.admit(Accept { header: *header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
         Ok(())
     }
 

@@ -115,7 +115,7 @@ impl Worker {
         let now = shared.now.get();
         let Some((job, since)) = self.running.take() else { return };
         let mut packet = finished(&job, shared);
-        shared.handover.tray(self.seat.place).answer(&job.ticket, Verdict::OK, now, &mut packet, None);
+        shared.handover.tray(self.seat.place).reply(&job.ticket, Verdict::OK, now, &mut packet);
         self.answered = Some(now);
         shared.handover.registry().procedure(job.ticket.entry).estimate.observe(now - since);
         self.pop(shared, runs);

@@ -282,15 +282,18 @@ impl Feed for Rc<AsyncFeed> {
         }
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>) {
+    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
         self.handover.async_place(self.number).beat.end();
-        {
-            let replies = &mut self.outbox.borrow_mut()[usize::from(ticket.hub)];
-            replies.push(ticket, verdict, Instant::now(), packet);
-            if let Some(job) = job {
-                replies.give_back(job.empty());
-            }
-        }
+        let shell = job.empty();
+        let hub = usize::from(shell.ticket().hub);
+        self.outbox.borrow_mut()[hub].push(shell.ticket(), verdict, Instant::now(), packet);
+        self.outbox.borrow_mut()[hub].give_back(shell);
+        self.left();
+    }
+
+    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+        self.handover.async_place(self.number).beat.end();
+        self.outbox.borrow_mut()[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), packet);
         self.left();
     }
 
@@ -335,7 +338,7 @@ impl Feed for Rc<AsyncFeed> {
             .await;
             unanswered.disarm();
             match outcome {
-                Ok((verdict, mut packet)) => feed.answer(&running.ticket, verdict, &mut packet, Some(running.job)),
+                Ok((verdict, mut packet)) => feed.answer(running.job, verdict, &mut packet),
                 Err(panic) => {
                     let desk = feed.desk.borrow().upgrade();
                     if let Some(desk) = desk {

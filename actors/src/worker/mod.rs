@@ -116,6 +116,14 @@ struct WorkerFeed {
 }
 
 impl WorkerFeed {
+    /// A call is done. Returns when that was.
+    fn end(&self) -> Instant {
+        let now = Instant::now();
+        self.answered.set(Some(now));
+        self.handover.place(self.number).beat.end();
+        now
+    }
+
     /// Sends what is ready. Returns when that was done: the calls behind it are not to count for it.
     fn send_replies(&self, now: Instant) -> Instant {
         self.is_ripe.set(false);
@@ -169,13 +177,14 @@ impl Feed for WorkerFeed {
         }
     }
 
-    fn answer(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, job: Option<Job>) {
-        let shell = job.map(Job::empty);
-        let now = Instant::now();
-        self.answered.set(Some(now));
-        self.handover.place(self.number).beat.end();
-        let is_ripe = self.handover.tray(self.number).answer(ticket, verdict, now, packet, shell);
-        self.is_ripe.set(is_ripe);
+    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
+        let now = self.end();
+        self.is_ripe.set(self.handover.tray(self.number).answer(job, verdict, now, packet));
+    }
+
+    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+        let now = self.end();
+        self.is_ripe.set(self.handover.tray(self.number).reply(ticket, verdict, now, packet));
     }
 
     fn nudge(&self) {
