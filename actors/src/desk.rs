@@ -320,7 +320,7 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         match ran {
             Ok(Ok(verdict)) => self.desk.feed.answer(job, verdict, &mut self.packet),
             Ok(Err(future)) => {
-                job.payload = job.payload.for_long().into();
+                job.payload.keep_alone();
                 let (ticket, trace, seat) = (job.ticket, job.trace.take(), self.seat.clone());
                 self.desk.feed.spawn(Running { ticket, trace, seat, job }, future);
             }

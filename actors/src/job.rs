@@ -54,24 +54,22 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// For a call that was accepted and starts.
+    /// Becomes that of a call that was accepted and starts; the hub is the same. Field by field, in place: one that is
+    /// built elsewhere and copied waits for its own writes.
     #[inline]
-    pub(crate) fn new(hub: u16, client: ClientKey, client_id: u64, call: CallRef, accept: &Accept) -> Self {
-        Self {
-            hub,
-            client,
-            call,
-            client_id,
-            program: accept.header.program,
-            version: accept.header.version,
-            procedure: accept.header.procedure,
-            entry: accept.entry,
-            serial: accept.header.serial,
-            form: accept.form,
-            cost: accept.cost,
-            received: accept.received,
-            begun: accept.received,
-        }
+    pub(crate) fn set(&mut self, client: ClientKey, client_id: u64, call: CallRef, accept: &Accept) {
+        self.client = client;
+        self.call = call;
+        self.client_id = client_id;
+        self.program = accept.header.program;
+        self.version = accept.header.version;
+        self.procedure = accept.header.procedure;
+        self.entry = accept.entry;
+        self.serial = accept.header.serial;
+        self.form = accept.form;
+        self.cost = accept.cost;
+        self.received = accept.received;
+        self.begun = accept.received;
     }
 
     /// For no call yet.
@@ -130,12 +128,17 @@ impl Content {
     }
 }
 
-/// The bytes of a call's arguments, in a buffer where those of others may lie too.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Payload {
-    buffer: Bytes,
-    range: Range<usize>,
+/// The bytes of a call's arguments.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    /// Few: here, so that they need no count of references that several threads change.
+    Small { length: u8, bytes: [u8; SMALL] },
+    /// In a buffer where those of others may lie too.
+    Within { buffer: Bytes, range: Range<usize> },
 }
+
+/// As many as fit into the room of the other form.
+const SMALL: usize = 54;
 
 /// A payload below this size lies in a buffer that it shares with others, and is copied when it has to wait.
 pub(crate) const SHARED_PAYLOAD: usize = 4096;
@@ -143,42 +146,81 @@ pub(crate) const SHARED_PAYLOAD: usize = 4096;
 impl Payload {
     pub(crate) fn within(buffer: Bytes, range: Range<usize>) -> Self {
         debug_assert!(range.start <= range.end && range.end <= buffer.len());
-        Self { buffer, range }
+        Self::Within { buffer, range }
+    }
+
+    /// Takes these bytes. False when they are too many.
+    #[inline]
+    pub(crate) fn take_small(&mut self, from: &[u8]) -> bool {
+        if from.len() > SMALL {
+            return false;
+        }
+        self.clear();
+        if let Self::Small { length, bytes } = self {
+            // It is at most `SMALL`.
+            *length = from.len() as u8;
+            bytes[..from.len()].copy_from_slice(from);
+        }
+        true
+    }
+
+    /// Makes it empty. Nothing is held then.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        match self {
+            // What lies there is in nobody's way.
+            Self::Small { length, .. } => *length = 0,
+            Self::Within { .. } => *self = Self::default(),
+        }
     }
 
     /// Whether it lies in this buffer.
     pub(crate) fn is_in(&self, buffer: &Bytes) -> bool {
-        !buffer.is_empty() && std::ptr::eq(&raw const self.buffer[..], &raw const buffer[..])
+        let Self::Within { buffer: own, .. } = self else { return false };
+        !buffer.is_empty() && std::ptr::eq(&raw const own[..], &raw const buffer[..])
     }
 
     /// Another part of the same buffer.
-    pub(crate) fn move_to(&mut self, range: Range<usize>) {
-        debug_assert!(range.start <= range.end && range.end <= self.buffer.len());
-        self.range = range;
+    pub(crate) fn move_to(&mut self, to: Range<usize>) {
+        if let Self::Within { buffer, range } = self {
+            debug_assert!(to.start <= to.end && to.end <= buffer.len());
+            *range = to;
+        }
     }
 
-    /// For a call that waits: it must not hold the buffer that it came in with others.
-    pub(crate) fn for_long(&self) -> Bytes {
-        if self.range.len() < SHARED_PAYLOAD {
-            Bytes::copy_from_slice(self)
-        } else {
-            self.buffer.slice(self.range.clone())
+    /// For a call that waits: it does not hold the buffer that it came in with others any more.
+    pub(crate) fn keep_alone(&mut self) {
+        if let Self::Within { buffer, range } = self
+            && range.len() < SHARED_PAYLOAD
+        {
+            let bytes = Bytes::copy_from_slice(&buffer[range.clone()]);
+            *self = bytes.into();
         }
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Small { length: 0, bytes: [0; SMALL] }
     }
 }
 
 impl From<Bytes> for Payload {
     fn from(buffer: Bytes) -> Self {
         let range = 0..buffer.len();
-        Self { buffer, range }
+        Self::Within { buffer, range }
     }
 }
 
 impl std::ops::Deref for Payload {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.buffer[self.range.clone()]
+        match self {
+            Self::Small { length, bytes } => &bytes[..usize::from(*length)],
+            Self::Within { buffer, range } => &buffer[range.clone()],
+        }
     }
 }
 
@@ -191,17 +233,15 @@ impl Job {
         Self(Box::new(content))
     }
 
-    /// A job in the block of another, with a ticket and a peer of its own and nothing else of that one.
-    pub(crate) fn again(shell: Shell, ticket: Ticket, peer: Peer) -> Self {
-        let Shell(mut block) = shell;
-        (block.ticket, block.peer) = (ticket, peer);
-        Self(block)
+    /// A job in the block of another: with its ticket and its peer, for the caller to overwrite, and nothing else of it.
+    pub(crate) fn again(shell: Shell) -> Self {
+        Self(shell.0)
     }
 
     /// Drops what the job has, but for the block.
     pub(crate) fn empty(mut self) -> Shell {
         (self.trace, self.deadline, self.permit) = (None, None, None);
-        self.payload = Payload::default();
+        self.payload.clear();
         Shell(self.0)
     }
 }
@@ -300,5 +340,35 @@ impl Drop for Basket {
     fn drop(&mut self) {
         // Its receiver has ended, which happens when the service stops; the clients may still be there.
         self.hubs.refuse(std::mem::take(&mut self.jobs), &Error::shutting_down());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_bytes_lie_in_the_job_and_more_in_a_buffer_that_is_let_go_when_the_call_waits() {
+        assert_eq!(size_of::<Payload>(), size_of::<Bytes>() + size_of::<Range<usize>>() + 8);
+        let mut payload = Payload::default();
+        assert!(payload.is_empty() && payload.take_small(&[7; SMALL]));
+        assert_eq!(*payload, [7; SMALL]);
+        assert!(payload.take_small(b"few"));
+        assert_eq!(*payload, *b"few");
+        assert!(!payload.take_small(&[7; SMALL + 1]));
+        let buffer = Bytes::from(b"many bytes of many calls".repeat(4));
+        payload = Payload::within(buffer.clone(), 5..10);
+        assert!(payload.is_in(&buffer));
+        assert_eq!(*payload, *b"bytes");
+        payload.keep_alone();
+        assert!(!payload.is_in(&buffer));
+        assert_eq!(*payload, *b"bytes");
+        payload = Payload::within(buffer.clone(), 0..buffer.len());
+        assert!(payload.take_small(b"few"));
+        assert!(buffer.is_unique());
+        payload.keep_alone();
+        assert_eq!(*payload, *b"few");
+        payload.clear();
+        assert!(payload.is_empty());
     }
 }

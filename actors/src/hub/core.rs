@@ -29,7 +29,7 @@ use crate::hub::inline::{InlineFeed, Keys, Lies, Waiting};
 use crate::hub::line::Line;
 use crate::hub::table::Table;
 use crate::hub::{Hub, Mail, SOON, Welcome};
-use crate::job::{ClientKey, Content, Job, SHARED_PAYLOAD, Shell, Ticket};
+use crate::job::{ClientKey, Content, Job, Payload, SHARED_PAYLOAD, Shell, Ticket};
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::pool::handover::Handover;
@@ -89,22 +89,52 @@ impl std::fmt::Debug for HubCore {
     }
 }
 
-/// The calls of one turn. Small payloads lie behind each other in one buffer.
+/// The calls of one turn.
 #[derive(Debug, Default)]
 struct Collected {
     blocking: Lot,
     asynchronous: Lot,
     inline: VecDeque<Waiting>,
-    payloads: Vec<u8>,
-    /// How many bytes one turn took lately, to allocate about right.
+    payloads: Payloads,
+}
+
+/// Payloads of one turn, behind each other.
+#[derive(Debug, Default)]
+struct Payloads {
+    bytes: Vec<u8>,
+    /// How many one turn took lately, to allocate about right.
     expected: usize,
+}
+
+impl Payloads {
+    /// Puts a payload behind the others, unless it is big.
+    fn lay(&mut self, arguments: Arguments<'_>) -> Lies {
+        match arguments {
+            Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
+                let start = self.bytes.len();
+                if start == 0 {
+                    self.bytes.reserve(self.expected);
+                }
+                self.bytes.extend_from_slice(bytes);
+                Lies::Together(start..self.bytes.len())
+            }
+            Arguments::Borrowed(bytes) => Lies::Apart(Bytes::copy_from_slice(bytes)),
+            Arguments::Owned(bytes) => Lies::Apart(bytes),
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.expected = self.bytes.len();
+        Bytes::from(std::mem::take(&mut self.bytes))
+    }
 }
 
 /// The calls of one class. A job whose payload lies in the buffer is without it until the turn is over.
 #[derive(Debug, Default)]
 struct Lot {
     jobs: VecDeque<Job>,
-    payloads: Vec<Range<usize>>,
+    /// Where payloads lie in the buffer, each with the index of its job.
+    payloads: Vec<(usize, Range<usize>)>,
     /// How many calls one turn took lately.
     expected: usize,
 }
@@ -119,14 +149,11 @@ impl Collected {
 
     /// Gives all jobs their payloads. Returns the buffer in which they lie.
     fn complete(&mut self) -> Bytes {
-        self.expected = self.payloads.len();
-        let shared = Bytes::from(std::mem::take(&mut self.payloads));
+        let shared = self.payloads.take();
         for lot in [&mut self.blocking, &mut self.asynchronous] {
             lot.expected = lot.jobs.len().min(KEPT);
-            for (job, payload) in lot.jobs.iter_mut().zip(lot.payloads.drain(..)) {
-                if !payload.is_empty() {
-                    job.payload = shared.slice(payload).into();
-                }
+            for (job, payload) in lot.payloads.drain(..) {
+                lot.jobs[job].payload = Payload::within(shared.clone(), payload);
             }
             lot.payloads.shrink_to(KEPT);
         }
@@ -613,42 +640,33 @@ impl Sink for HubSink<'_> {
             self.hub.wake_turn();
         }
         let basket = &mut *basket;
-        let lies = match arguments {
-            Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
-                let start = basket.payloads.len();
-                if start == 0 {
-                    basket.payloads.reserve(basket.expected);
-                }
-                basket.payloads.extend_from_slice(bytes);
-                Lies::Together(start..basket.payloads.len())
-            }
-            Arguments::Borrowed(bytes) => Lies::Apart(Bytes::copy_from_slice(bytes)),
-            Arguments::Owned(bytes) => Lies::Apart(bytes),
-        };
         let lot = match class {
-            Class::Inline => return basket.inline.push_back(Waiting { call, peer: self.peer, arguments: lies }),
+            Class::Inline => {
+                let arguments = basket.payloads.lay(arguments);
+                return basket.inline.push_back(Waiting { call, peer: self.peer, arguments });
+            }
             Class::Blocking => &mut basket.blocking,
             Class::Asynchronous => &mut basket.asynchronous,
         };
-        let ticket = Ticket::new(self.hub.number, self.key, self.peer.client_id(), call, &accept);
         if lot.jobs.is_empty() {
             lot.jobs.reserve(lot.expected);
         }
-        let (payload, shared) = match lies {
-            Lies::Together(range) => (None, range),
-            Lies::Apart(bytes) => (Some(bytes), 0..0),
-        };
-        lot.payloads.push(shared);
         let mut job = match self.hub.shells.borrow_mut().pop() {
-            Some(shell) => Job::again(shell, ticket, self.peer),
-            None => Job::new(Content::new(ticket, self.peer)),
+            Some(shell) => Job::again(shell),
+            None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
         };
+        job.ticket.set(self.key, self.peer.client_id(), call, &accept);
+        job.peer = self.peer;
         job.deadline = accept.deadline;
         if let Some(trace) = accept.trace() {
             job.trace = Some(trace.clone());
         }
-        if let Some(bytes) = payload {
-            job.payload = bytes.into();
+        match arguments {
+            Arguments::Borrowed(bytes) if job.payload.take_small(bytes) => {}
+            more => match basket.payloads.lay(more) {
+                Lies::Together(range) => lot.payloads.push((lot.jobs.len(), range)),
+                Lies::Apart(bytes) => job.payload = bytes.into(),
+            },
         }
         lot.jobs.push_back(job);
     }

@@ -129,7 +129,7 @@ impl InlineFeed {
         // What is done with holds nothing.
         queue.buffer = Bytes::new();
         if let Some(job) = &mut *self.block.borrow_mut() {
-            job.payload = Payload::default();
+            job.payload.clear();
         }
         None
     }

@@ -264,7 +264,7 @@ impl Handover {
             match permit.or_else(|full| if self.sweep() { self.gauge.acquire(cost) } else { Err(full) }) {
                 Ok(permit) => {
                     job.permit = Some(permit);
-                    job.payload = job.payload.for_long().into();
+                    job.payload.keep_alone();
                     admitted.push(job);
                 }
                 Err(Full { key, value }) => {

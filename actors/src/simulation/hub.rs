@@ -179,7 +179,8 @@ impl Sink for HubSink<'_> {
     fn start(&mut self, start: Start<'_>) {
         let Start { call, accept, arguments } = start;
         let client_id = self.peer.client_id();
-        let ticket = Ticket::new(self.core.number as u16, self.key, client_id, call, &accept);
+        let mut ticket = Ticket::blank(self.core.number as u16, accept.received);
+        ticket.set(self.key, client_id, call, &accept);
         self.shared.ledger.borrow_mut().started(client_id, ticket.serial, self.shared.now.get());
         let payload = match arguments {
             Arguments::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
