@@ -36,6 +36,17 @@ impl Future for Flight<'_> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Stage::Submitted(serial) = self.stage {
+            // A waker is dropped after the lock.
+            let (taken, _old) = self.link.lock().take(serial, context.waker());
+            return match taken {
+                Some(result) => {
+                    self.stage = Stage::Over;
+                    Poll::Ready(result)
+                }
+                None => Poll::Pending,
+            };
+        }
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Prepared(outgoing) => {
                 let (submitted, driver) = {
@@ -53,19 +64,8 @@ impl Future for Flight<'_> {
                     Err(error) => Poll::Ready(Err(error)),
                 }
             }
-            Stage::Submitted(serial) => {
-                // The call, with its waker and its buffers, is dropped after the lock.
-                let (taken, _old) = self.link.lock().take(serial, context.waker());
-                match taken {
-                    Some(result) => Poll::Ready(result),
-                    None => {
-                        self.stage = Stage::Submitted(serial);
-                        Poll::Pending
-                    }
-                }
-            }
             // Polled after it was ready: there is nothing to give, and nobody who may ask.
-            Stage::Over => Poll::Pending,
+            Stage::Submitted(_) | Stage::Over => Poll::Pending,
         }
     }
 }

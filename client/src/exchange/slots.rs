@@ -56,18 +56,18 @@ impl Slots {
         slot.call.as_mut()
     }
 
-    /// Takes the call with this serial out and frees its slot for the next generation.
+    /// Drops the call with this serial and frees its slot for the next generation. False if it is not there.
     #[inline]
-    pub(super) fn remove(&mut self, serial: u32) -> Option<Call> {
+    pub(super) fn remove(&mut self, serial: u32) -> bool {
         let index = serial & INDEX_MASK;
-        let slot = self.slots.get_mut(index as usize)?;
-        if slot.serial != serial {
-            return None;
+        let Some(slot) = self.slots.get_mut(index as usize) else { return false };
+        if slot.serial != serial || slot.call.is_none() {
+            return false;
         }
-        let call = slot.call.take()?;
+        slot.call = None;
         slot.serial = serial.wrapping_add(1 << INDEX_BITS);
         self.free.push(index);
-        Some(call)
+        true
     }
 
     /// The serials of all calls.
@@ -93,8 +93,8 @@ mod tests {
         let mut slots = Slots::default();
         let first = slots.insert(call()).unwrap();
         let second = slots.insert(call()).unwrap();
-        assert!(slots.remove(first).is_some());
-        assert!(slots.get_mut(first).is_none() && slots.remove(first).is_none());
+        assert!(slots.remove(first));
+        assert!(slots.get_mut(first).is_none() && !slots.remove(first));
         let third = slots.insert(call()).unwrap();
         assert_eq!(third & INDEX_MASK, first & INDEX_MASK, "the slot is used again");
         assert_ne!(third, first);
@@ -108,7 +108,7 @@ mod tests {
     fn serials_that_were_never_given_find_nothing() {
         let mut slots = Slots::default();
         for serial in [0, 7, GREETING_SERIAL] {
-            assert!(slots.get_mut(serial).is_none() && slots.remove(serial).is_none());
+            assert!(slots.get_mut(serial).is_none() && !slots.remove(serial));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! All replies of one read are handed out under one lock, and their callers woken after it.
 
 use postroom_protocol::keepalive::{self, Keepalive};
-use postroom_protocol::{Error, Header, Packet, PacketType, Step};
+use postroom_protocol::{Error, Header, Packet, PacketType, Payload, Step};
 
 use super::Conversation;
 use crate::error::CloseCause;
@@ -17,9 +17,12 @@ impl Conversation {
         let result = loop {
             let taken = match self.splitter.next(&mut input, 0) {
                 Ok(Step::NeedInput) => break Ok(()),
-                Ok(Step::Packet(packet)) => {
-                    let header = packet.header;
-                    self.take_packet(&mut state, packet).map(|known| (known, header))
+                // By reference: copied right after it was written, field by field, it would wait for that.
+                Ok(Step::Packet(Packet { ref header, payload, .. })) => {
+                    match self.take_packet(&mut state, header, payload) {
+                        Ok(true) => continue,
+                        taken => taken.map(|known| (known, *header)),
+                    }
                 }
                 Ok(Step::TooLarge(too_large)) if self.greeting.is_open() => {
                     Err(CloseCause::Protocol(format!("{too_large}; {}", self.greeting.sample())))
@@ -52,25 +55,24 @@ impl Conversation {
 
     /// True if somebody wanted the packet.
     #[inline]
-    fn take_packet(&mut self, state: &mut State, packet: Packet<'_>) -> Result<bool, CloseCause> {
-        let Packet { header, payload, .. } = packet;
-        if header.packet_type == PacketType::Reply && header != Header::ANNOUNCEMENT && !self.greeting.is_open() {
-            return Ok(state.answer(&header, payload));
+    fn take_packet(&mut self, state: &mut State, header: &Header, payload: Payload<'_>) -> Result<bool, CloseCause> {
+        if header.packet_type == PacketType::Reply && *header != Header::ANNOUNCEMENT && !self.greeting.is_open() {
+            return Ok(state.answer(header, payload));
         }
-        if let Some(packet) = keepalive::classify(&header) {
+        if let Some(packet) = keepalive::classify(header) {
             if packet == Keepalive::Ping {
                 state.push_control(&keepalive::pong());
             }
             return Ok(true);
         }
         match header.packet_type {
-            PacketType::Reply if header == Header::ANNOUNCEMENT => Err(match Error::decode(&payload) {
+            PacketType::Reply if *header == Header::ANNOUNCEMENT => Err(match Error::decode(&payload) {
                 Ok(error) => CloseCause::Announced(error),
                 Err(error) => CloseCause::Protocol(format!("its announced close does not decode: {error}")),
             }),
-            PacketType::Event if !self.greeting.is_open() => Ok(state.event(&header, &payload)),
+            PacketType::Event if !self.greeting.is_open() => Ok(state.event(header, &payload)),
             _ if !self.greeting.is_open() => Ok(false),
-            _ => match self.greeting.take(&header, &payload) {
+            _ => match self.greeting.take(header, &payload) {
                 Ok(true) => Ok(true),
                 Ok(false) => Err(CloseCause::Protocol(self.greeting.sample())),
                 Err(how) => Err(CloseCause::Protocol(how)),
