@@ -1,5 +1,6 @@
 //! A service: a configuration and programs, put together and run.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
@@ -164,7 +165,7 @@ impl Service {
             let mut memory = std::pin::pin!(look_after_memory(is_process));
             loop {
                 tokio::select! {
-                    () = &mut memory => {}
+                    never = &mut memory => match never {},
                     report = &mut ended => {
                         return report.map_err(|error| Failure(format!("the service ended by a defect: {error}")));
                     }
@@ -181,10 +182,10 @@ impl Service {
 }
 
 /// Where the service is the whole process, what its allocator keeps is given back when there is no work. Never ends.
-async fn look_after_memory(is_process: bool) {
+async fn look_after_memory(is_process: bool) -> Infallible {
     #[cfg(feature = "cli")]
     if is_process {
-        crate::cli::give_back_when_quiet().await;
+        return crate::cli::give_back_when_quiet().await;
     }
     // What a process keeps is its own affair.
     let _ = is_process;

@@ -45,7 +45,7 @@ pub(crate) trait Feed {
     /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and the job, for its block.
     fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>);
     /// The same for a job that is needed no more, or is gone.
-    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
     fn nudge(&self);
     /// Runs the future of an async call; only the feed of an async worker gets any.
@@ -241,7 +241,7 @@ impl Desk {
     fn refuse(&self, ticket: &Ticket, error: &Error) {
         let mut packet = Vec::new();
         ticket.fail(error, &mut packet);
-        self.feed.refuse(ticket, Verdict::of(error), &mut packet);
+        self.feed.reply(ticket, Verdict::of(error), &mut packet);
     }
 
     fn panicked(

@@ -35,7 +35,7 @@ impl Default for Estimate {
 
 const UNKNOWN: u64 = u64::MAX;
 
-/// A measurement that differs by less than this part of the estimate leaves it as it is.
+/// A measurement that differs from the estimate by at most one part in so many leaves it as it is.
 const NEAR: u64 = 8;
 
 impl Estimate {

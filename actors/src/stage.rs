@@ -219,6 +219,16 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_its_hub_runs_itself_is_one_that_runs() {
+        let stages = Stages::default();
+        stages.open(CALL);
+        stages.begin_here(CALL);
+        assert!(stages.is_wanted(CALL));
+        assert_eq!(stages.end(CALL), Some(Was::Running));
+        assert!(!stages.is_wanted(CALL));
+    }
+
+    #[test]
     fn a_call_that_runs_learns_that_it_was_ended() {
         let stages = Stages::default();
         stages.open(CALL);

@@ -165,11 +165,11 @@ impl Feed for Rc<InlineFeed> {
     }
 
     fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
-        self.refuse(&job.ticket, verdict, packet);
+        self.reply(&job.ticket, verdict, packet);
         *self.block.borrow_mut() = Some(job);
     }
 
-    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         let now = Instant::now();
         self.answered.set(Some(now));
         let was_told = self.hubs.beat(ticket.hub.into()).end();

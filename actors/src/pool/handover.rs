@@ -196,6 +196,9 @@ impl Handover {
         if left > 0 && is_next {
             // All are at work. What one of them comes to in time is better off there: to wait with the pool costs more.
             for worker in 0..self.ordinary.used_slots().min(OFFERED) {
+                if jobs.jobs.is_empty() {
+                    break;
+                }
                 self.tray(worker).offer(&mut jobs, now);
             }
             watch |= jobs.jobs.len() < left;

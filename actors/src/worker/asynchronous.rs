@@ -291,7 +291,7 @@ impl Feed for Rc<AsyncFeed> {
         self.left();
     }
 
-    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         self.handover.async_place(self.number).beat.end();
         self.outbox.borrow_mut()[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), packet);
         self.left();

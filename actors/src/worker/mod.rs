@@ -182,7 +182,7 @@ impl Feed for WorkerFeed {
         self.is_ripe.set(self.handover.tray(self.number).answer(job, verdict, now, packet));
     }
 
-    fn refuse(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         let now = self.end();
         self.is_ripe.set(self.handover.tray(self.number).reply(ticket, verdict, now, packet));
     }
