@@ -24,7 +24,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const QUIET: u32 = 100;
 
 /// Processor time in which something may have been freed that is worth to be given back. A hundred calls of a megabyte
-/// take several times that; a service that has nothing to do takes it in minutes.
+/// take several times that. A service that has nothing to do takes it within some rounds: it has little to give back then,
+/// which costs little.
 const WORK: Duration = Duration::from_millis(10);
 
 /// Sets what is kept, for the whole process: to be called before it starts threads. Elsewhere than with glibc it does
