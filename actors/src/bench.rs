@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::Actor;
 use tokio::runtime::{Builder, Runtime};
@@ -26,6 +25,7 @@ use crate::program::Program;
 use crate::program::registry::Registry;
 use crate::reader::Stream;
 use crate::supervisor::Post;
+use crate::time::Instant;
 use crate::worker::Worker;
 
 /// A hub, a worker and the pool actor on this thread.

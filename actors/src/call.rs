@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::Message;
 use postroom_protocol::Error;
@@ -14,6 +14,7 @@ use crate::event_loop::EventLoop;
 use crate::events::{Event, Publisher, SubscribeOptions, Subscription};
 use crate::peer::Peer;
 use crate::stage::View;
+use crate::time::Instant;
 
 /// One call, as its handler sees it.
 ///
@@ -95,9 +96,10 @@ impl<M> Call<M> {
     }
 
     /// Until when the result is of use to the caller: the deadline that came with the call, or else the connection's
-    /// default. The caller is told `deadline_exceeded` then, whatever the handler does.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.context.deadline
+    /// default. The caller is told `deadline_exceeded` then, whatever the handler does. Two answers for the same call may
+    /// lie some microseconds apart.
+    pub fn deadline(&self) -> Option<std::time::Instant> {
+        self.context.deadline.map(Instant::to_std)
     }
 
     /// Whether nobody waits for the result any more: the caller has cancelled the call or left, or its deadline has

@@ -252,7 +252,7 @@ impl Desk {
         panic: &(dyn std::any::Any + Send),
     ) {
         self.registry.watch.will_restart();
-        self.registry.poison.panicked(ticket.client_id, ticket.entry, arguments, Instant::now());
+        self.registry.poison.panicked(ticket.client_id, ticket.entry, arguments, crate::time::Instant::now());
         let incident = incident::next();
         let name = &self.registry.procedure(ticket.entry).name;
         let text = panic_text(panic);

@@ -9,7 +9,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use postroom_protocol::{Error, Header, PacketType, Status};
@@ -21,6 +20,7 @@ use crate::peer::Peer;
 use crate::pool::Permit;
 use crate::reader::client::Accept;
 use crate::stage::CallRef;
+use crate::time::Instant;
 
 /// A client's place in the table of its hub. The generation tells a new client from the one that had the slot before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -45,6 +45,7 @@ mod runs;
 mod simulation;
 mod stage;
 mod sync;
+mod time;
 mod timer;
 mod watch;
 mod watchdog;

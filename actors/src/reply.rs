@@ -9,7 +9,6 @@
 //! what of it was written.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -19,6 +18,7 @@ use crate::runs::{MOST_EXPECTED, OWN_BUFFER, Run, Runs};
 use crate::stage::{CallRef, Stages};
 use crate::stats::buckets::{Bucket, bucket};
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 /// When so many replies of few clients are ready they leave before the calls behind them run, so that the clients go on
 /// meanwhile: few writes for many replies, and yet a batch of 64 calls keeps both sides at work. Measured with 8 to 64:
@@ -112,15 +112,15 @@ impl Sent {
 impl Done {
     fn new(ticket: &Ticket, verdict: Verdict, has_run: bool, now: Instant) -> Self {
         if has_run {
-            return Self::ran(ticket, verdict, now.saturating_duration_since(ticket.begun));
+            return Self::ran(ticket, verdict, now.nanos_since(ticket.begun));
         }
-        let queued = bucket(now.saturating_duration_since(ticket.received));
+        let queued = bucket(now.nanos_since(ticket.received));
         Self { call: ticket.call, verdict, queued, ran: None, is_counted: false }
     }
 
-    /// A call that a handler ran for this long.
-    pub(crate) fn ran(ticket: &Ticket, verdict: Verdict, took: Duration) -> Self {
-        let queued = bucket(ticket.begun.saturating_duration_since(ticket.received));
+    /// A call that a handler ran for so many nanoseconds.
+    pub(crate) fn ran(ticket: &Ticket, verdict: Verdict, took: u64) -> Self {
+        let queued = bucket(ticket.begun.nanos_since(ticket.received));
         Self { call: ticket.call, verdict, queued, ran: Some(bucket(took)), is_counted: false }
     }
 }

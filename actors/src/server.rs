@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, Addr, Message};
 use actix_rt::System;
@@ -40,6 +40,7 @@ use crate::stats::{self, Stats};
 use crate::supervisor::health::Health;
 use crate::supervisor::thread::{Thread, join};
 use crate::supervisor::{Controls, Dismiss, Open, Supervisor};
+use crate::time::Instant;
 use crate::{timer, watchdog};
 
 /// How long clients may take, once their last call is answered, to read that and to end their connection.

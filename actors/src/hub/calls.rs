@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postroom_protocol::Header;
 
@@ -19,6 +19,7 @@ use crate::hub::Hubs;
 use crate::job::{ClientKey, Job};
 use crate::reader::client::Accept;
 use crate::stage::{CallRef, Was};
+use crate::time::Instant;
 
 /// The records of one hub.
 #[derive(Debug)]

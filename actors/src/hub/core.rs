@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, Addr};
 use bytes::Bytes;
@@ -45,6 +45,7 @@ use crate::stage::CallRef;
 use crate::stats::block::Block;
 use crate::stats::buckets::bucket;
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 /// The size of the buffer that the readers of an arbiter read into, one after the other.
 const READ_BUFFER: usize = 64 * 1024;
@@ -623,7 +624,7 @@ impl Sink for HubSink<'_> {
         if ended.is_running {
             self.hub.stats.answered_early(ended.entry, verdict);
         } else {
-            let queued = bucket(now.saturating_duration_since(ended.received));
+            let queued = bucket(now.nanos_since(ended.received));
             self.hub.stats.answered(ended.entry, verdict, queued, None);
         }
         if ended.place == Place::Started {

@@ -10,7 +10,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::time::Instant;
 
 use crate::events::inlet::{Item, Next, Overrun, Published, To};
 use crate::events::{Bulletin, ClientState};
@@ -18,6 +17,7 @@ use crate::hub::core::HubCore;
 use crate::job::ClientKey;
 use crate::peer::Peer;
 use crate::reader::Connection;
+use crate::time::Instant;
 
 /// So many events are put into queues in one turn, one for each subscription, and one event at least.
 const TAKEN: usize = 64;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use actix::Addr;
 use bytes::Bytes;
@@ -27,7 +27,8 @@ use crate::reply::{Done, EARLY, FEW};
 use crate::runs::Runs;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
-use crate::watchdog::rounds::MAX_INLINE;
+use crate::time::Instant;
+use crate::watchdog::rounds::MAX_INLINE_NS;
 
 /// Room for so many calls is kept.
 const KEPT: usize = 1024;
@@ -173,10 +174,10 @@ impl Feed for Rc<InlineFeed> {
         let now = Instant::now();
         self.answered.set(Some(now));
         let was_told = self.hubs.beat(ticket.hub.into()).end();
-        let took = now.saturating_duration_since(ticket.begun);
+        let took = now.nanos_since(ticket.begun);
         let Some(hub) = self.hub.borrow().upgrade() else { return packet.clear() };
-        if took > MAX_INLINE && !was_told {
-            hub.slow_inline(ticket, took);
+        if took > MAX_INLINE_NS && !was_told {
+            hub.slow_inline(ticket, Duration::from_nanos(took));
         }
         let done = Done::ran(ticket, verdict, took);
         match hub.finish_call(&done, &mut self.keys.borrow_mut()) {

@@ -18,7 +18,7 @@ mod turn;
 
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use postroom_protocol::Error;
@@ -41,6 +41,7 @@ use crate::server::Ready;
 use crate::stage::Stages;
 use crate::stats::block::{Block, SharedBlock};
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 use crate::watchdog::beat::Beat;
 
 /// The hubs of a service, by number, as others reach them; and for the handlers that they all have, the event loop and

@@ -6,7 +6,7 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as Task, Poll};
-use std::time::Instant;
+use std::time::Duration;
 
 use actix::Context;
 use actix::fut::ActorFuture;
@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 
 use crate::hub::Hub;
 use crate::hub::core::HubCore;
+use crate::time::Instant;
 
 pub(super) struct Turn {
     core: Rc<HubCore>,
@@ -33,7 +34,7 @@ enum Readers {
 
 impl Turn {
     pub(super) fn new(core: Rc<HubCore>) -> Self {
-        let timer = Box::pin(tokio::time::sleep_until(Instant::now().into()));
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         Self { core, timer, set: None, readers: Rc::new(Cell::new(Readers::Unasked)) }
     }
 
@@ -80,7 +81,7 @@ impl ActorFuture<Hub> for Turn {
         while let Some(next) = this.core.tick() {
             // A timer that goes off too early is set again then: cheaper than setting it back and forth.
             if this.set.is_none_or(|set| next < set) {
-                this.timer.as_mut().reset(next.into());
+                this.timer.as_mut().reset(next.to_std().into());
                 this.set = Some(next);
                 if this.timer.as_mut().poll(task).is_pending() {
                     break;

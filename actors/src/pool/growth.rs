@@ -7,9 +7,10 @@
 //! (at most [`QUANTUM`](crate::estimate::QUANTUM) each) compute rather than wait, so they are worth no more than a
 //! worker for each core that is not stuck in something slow.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::estimate::{MAX_WAIT, MAX_WAIT_NS};
+use crate::time::Instant;
 
 /// How many workers there may be.
 #[derive(Clone, Copy, Debug)]

@@ -23,7 +23,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::Addr;
 use postroom_protocol::Error;
@@ -44,6 +44,7 @@ use crate::reply::Replies;
 use crate::stage::CallRef;
 use crate::stats;
 use crate::supervisor::{Look, Supervisor};
+use crate::time::Instant;
 use crate::watchdog::Findings;
 use crate::watchdog::beat::{Beat, Runs};
 use crate::watchdog::rounds::{Kind, Place};

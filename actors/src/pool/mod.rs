@@ -20,11 +20,11 @@ mod shed;
 pub(crate) mod tray;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message};
 
 use crate::job::Basket;
+use crate::time::Instant;
 use handover::Handover;
 pub(crate) use pending::End;
 pub(crate) use permit::Permit;

@@ -5,11 +5,12 @@
 //! prints the seed of its schedule; `POSTROOM_SEED` runs that one alone.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::estimate::{MAX_WAIT, MAX_WAIT_NS, QUANTUM_NS};
 use crate::pool::fair::Fair;
 use crate::pool::growth::{Bounds, Decision, Demand, State, decide};
+use crate::time::Instant;
 
 /// Schedules in one run of the test.
 const SCHEDULES: u64 = 3000;

@@ -6,7 +6,7 @@
 //! With `queue_target` ordinary calls that have waited too long are shed when their turn comes ([`Shed`]); whoever takes
 //! calls takes those too, and has them answered.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::estimate::{MAX_WAIT_NS, QUANTUM_NS};
 use crate::job::Job;
@@ -16,6 +16,7 @@ use crate::pool::shed::{Shed, Standing};
 use crate::pool::tray::{Source, Tray};
 use crate::program::Class;
 use crate::program::registry::Registry;
+use crate::time::Instant;
 
 /// Calls that wait, apart by who may take them.
 #[derive(Debug)]

@@ -6,10 +6,10 @@
 //! Queues: a worker's tray, bounded by the quantum; an async worker's inbox, bounded by the places for calls that are
 //! reserved before one is put in, and for each of those one word that it was ended.
 
+use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use crate::job::Job;
 use crate::pool::bell::Bell;

@@ -6,9 +6,10 @@
 //!
 //! Bound: calls of [`QUANTUM`] by their estimates, or one call that is slower. Locked for moments only.
 
+use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::estimate::{QUANTUM, QUANTUM_NS};
 use crate::job::{Job, Ticket};

@@ -22,7 +22,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_protocol::rpc::Format;
@@ -39,6 +39,7 @@ use crate::reader::output::Output;
 use crate::stage::CallRef;
 use crate::stats::block::{Block, State};
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 /// How long the service goes on reading, and throwing away, what a client sends after its close was announced.
 /// Closing a socket with unread input would take the announcement from the client.

@@ -7,9 +7,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Instant;
 
 use crate::job::ClientKey;
+use crate::time::Instant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {

@@ -18,7 +18,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::MutexGuard;
 use std::task::{self, Poll, Waker};
-use std::time::Instant;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, AsyncContext, Context};
@@ -30,6 +29,7 @@ use crate::job::ClientKey;
 use crate::listener::census::Place;
 use crate::runs::Run;
 use crate::stats::block::State;
+use crate::time::Instant;
 use client::{Client, Next, Wants};
 pub(crate) use socket::{Socket, Stream};
 

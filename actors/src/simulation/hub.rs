@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_protocol::{Error, Header};
@@ -32,6 +32,7 @@ use crate::reply::{Done, Replies};
 use crate::runs::Run;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 const READS_PER_TURN: usize = 4;
 const READ_BUFFER: usize = 64 * 1024;

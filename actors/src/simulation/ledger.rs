@@ -1,7 +1,8 @@
 //! What became of each call, checked at every step of its way: accepted, begun, ended early, answered, told.
 
+use crate::time::Instant;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::config::{Config, TO_END};
 

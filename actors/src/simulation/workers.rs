@@ -3,11 +3,11 @@
 //! A worker here is "runs a call until a time"; around that it follows `worker/mod.rs`, `worker/asynchronous.rs` and
 //! `supervisor/mod.rs`.
 
+use crate::time::Instant;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
-use std::time::Instant;
 
 use super::config::PRIORITY;
 use super::hub::Shared;
@@ -117,7 +117,7 @@ impl Worker {
         let mut packet = finished(&job, shared);
         shared.handover.tray(self.seat.place).reply(&job.ticket, Verdict::OK, now, &mut packet);
         self.answered = Some(now);
-        shared.handover.registry().procedure(job.ticket.entry).estimate.observe(now - since);
+        shared.handover.registry().procedure(job.ticket.entry).estimate.observe(now.nanos_since(since));
         self.pop(shared, runs);
         self.poll(shared, runs);
     }

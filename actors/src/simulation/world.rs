@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::client::Remote;
 use super::config::Config;
@@ -23,6 +23,7 @@ use crate::job::ClientKey;
 use crate::pool::End;
 use crate::pool::handover::Handover;
 use crate::program::registry::Registry;
+use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {

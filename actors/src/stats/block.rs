@@ -279,7 +279,6 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::stats::buckets::bucket;
@@ -292,7 +291,7 @@ mod tests {
             std::thread::spawn(move || {
                 for _ in 0..200_000 {
                     block.accepted(0);
-                    let time = bucket(Duration::from_micros(3));
+                    let time = bucket(3_000);
                     block.answered(0, Verdict::OK, time, Some(time));
                 }
             })

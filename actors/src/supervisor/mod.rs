@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::dev::MessageResponse;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient};
@@ -32,6 +32,7 @@ use crate::server::{Ready, StartError};
 use crate::stats;
 use crate::supervisor::thread::Thread;
 use crate::supervisor::watch::{Trouble, Watch};
+use crate::time::Instant;
 use crate::worker::Worker;
 use crate::worker::asynchronous::{Appointment, AsyncWorker};
 
@@ -264,7 +265,7 @@ impl Supervisor {
         if count == 0 && !is_relieved {
             return None;
         }
-        if let Err(after) = self.watch().may_start_workers(now) {
+        if let Err(after) = self.watch().may_start_workers(now.to_std()) {
             return Some(now + after);
         }
         if count == 0 {
@@ -276,7 +277,7 @@ impl Supervisor {
             if let Err(error) = self.start(kind, now) {
                 let what = format!("{error}; {} of {} are there", self.count(kind), self.count(kind) + count - started);
                 log::warn!("{what}");
-                self.watch().worker_failed(Trouble::NoThread, what, now);
+                self.watch().worker_failed(Trouble::NoThread, what, now.to_std());
                 return Some(now + REAP_INTERVAL);
             }
         }
@@ -540,7 +541,7 @@ impl Handler<Ended> for Supervisor {
             };
             if !has_run {
                 let what = format!("the thread of {name} ended before it ran a call");
-                self.watch().worker_failed(Trouble::Ended, what, Instant::now());
+                self.watch().worker_failed(Trouble::Ended, what, Instant::now().to_std());
             }
         }
         self.look();

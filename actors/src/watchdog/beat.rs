@@ -4,28 +4,20 @@
 //! watchdog tells by the count whether it still is the same call, and notes which it has told of.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::job::Ticket;
+use crate::time::Instant;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Beat {
     count: AtomicU64,
     entry: AtomicU32,
     client: AtomicU64,
     serial: AtomicU32,
-    /// Since when, in nanoseconds from `epoch`.
+    /// Since when, in nanoseconds of the clock.
     since: AtomicU64,
-    epoch: Instant,
     /// The count of the call that the watchdog has told of last.
     told: AtomicU64,
-}
-
-impl Default for Beat {
-    fn default() -> Self {
-        let (count, entry, client, serial, since, told) = Default::default();
-        Self { count, entry, client, serial, since, epoch: Instant::now(), told }
-    }
 }
 
 /// A call that runs.
@@ -42,8 +34,7 @@ pub(crate) struct Runs {
 impl Beat {
     /// A call begins, or goes on.
     pub(crate) fn begin(&self, entry: u32, ticket: &Ticket, now: Instant) {
-        // It fits for 584 years.
-        self.since.store(now.saturating_duration_since(self.epoch).as_nanos() as u64, Ordering::Relaxed);
+        self.since.store(now.to_nanos(), Ordering::Relaxed);
         self.entry.store(entry, Ordering::Relaxed);
         self.client.store(ticket.client_id, Ordering::Relaxed);
         self.serial.store(ticket.serial, Ordering::Relaxed);
@@ -70,7 +61,7 @@ impl Beat {
             entry: self.entry.load(Ordering::Relaxed),
             client_id: self.client.load(Ordering::Relaxed),
             serial: self.serial.load(Ordering::Relaxed),
-            since: self.epoch + Duration::from_nanos(self.since.load(Ordering::Relaxed)),
+            since: Instant::from_nanos(self.since.load(Ordering::Relaxed)),
         };
         std::sync::atomic::fence(Ordering::Acquire);
         (count % 2 == 1 && self.count.load(Ordering::Relaxed) == count).then_some(runs)

@@ -14,13 +14,14 @@ pub(crate) mod rounds;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use crate::call::{self, CallId};
 use crate::pool::handover::Handover;
+use crate::time::Instant;
 use rounds::{Kind, News, Rounds};
 
 /// How often it looks.
@@ -105,7 +106,7 @@ pub(crate) async fn watch(handover: Arc<Handover>, stuck_after: Duration) {
         tick.tick().await;
         let now = Instant::now();
         round(&handover, &mut rounds, now);
-        handover.registry().watch.forget(now);
+        handover.registry().watch.forget(now.to_std());
         handover.registry().poison.forget(now);
     }
 }

@@ -1,8 +1,9 @@
 //! What the watchdog makes of what it sees: plain code, with time as an argument.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::time::Instant;
 use crate::watchdog::beat::Runs;
 
 /// What a thread is there for, and so how long a call may hold it.
@@ -45,6 +46,9 @@ pub(crate) enum News {
 pub(crate) const MAX_POLL: Duration = Duration::from_millis(100);
 /// How long an inline call may hold its I/O arbiter.
 pub(crate) const MAX_INLINE: Duration = Duration::from_millis(10);
+
+/// [`MAX_INLINE`] in nanoseconds.
+pub(crate) const MAX_INLINE_NS: u64 = MAX_INLINE.as_nanos() as u64;
 
 impl Rounds {
     pub(crate) fn new(stuck_after: Duration) -> Self {

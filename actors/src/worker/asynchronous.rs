@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context, Handler};
@@ -30,6 +30,7 @@ use crate::server::Ready;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 use crate::supervisor::{Ended, Post};
+use crate::time::Instant;
 use crate::watchdog::rounds::MAX_POLL;
 
 /// A worker for async procedures.

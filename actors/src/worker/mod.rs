@@ -7,13 +7,13 @@
 
 pub(crate) mod asynchronous;
 
+use crate::time::Instant;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
-use std::time::Instant;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, AsyncContext, Context, Handler};
@@ -141,7 +141,7 @@ impl Feed for WorkerFeed {
         // One look at the clock for each call: the end of one is the beginning of the next.
         let mut now = self.answered.take().unwrap_or_else(Instant::now);
         if let Some((entry, since)) = self.running.take() {
-            self.handover.registry().procedure(entry).estimate.observe(now - since);
+            self.handover.registry().procedure(entry).estimate.observe(now.nanos_since(since));
         }
         loop {
             if let Some(mut job) = self.handover.tray(self.number).pop(now) {

@@ -25,9 +25,9 @@ fn at_work(room: [Duration; 2]) -> (Arc<Handover>, Instant) {
     let hubs = Arc::new(Hubs::new(1, registry.procedures.len()));
     let handover = Handover::new(registry, hubs, &Limits::default(), now);
     handover.use_places(2, 0, 0);
-    handover.registry.procedure(0).estimate.observe(Duration::from_micros(1));
+    handover.registry.procedure(0).estimate.observe(1_000);
     for (worker, room) in room.into_iter().enumerate() {
-        handover.registry.procedure(worker as u32 + 1).estimate.observe(QUANTUM - room);
+        handover.registry.procedure(worker as u32 + 1).estimate.observe((QUANTUM - room).as_nanos() as u64);
         handover.reset(worker, now);
         let mut first = batch(&handover, 1, worker as u32 + 1);
         assert!(handover.tray(worker).fill(&mut first, now));

@@ -1,12 +1,13 @@
 //! What time brings to a client: timeouts, pings, and the end of those that do not answer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_protocol::{Code, Error, keepalive};
 
 use super::{Client, Phase};
 use crate::limits::Key;
+use crate::time::Instant;
 
 impl Client {
     /// When [`Self::expire`] is to be called next.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use postroom_protocol::Error;
@@ -13,6 +13,7 @@ use crate::form::Form;
 use crate::hub::calls::Place;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 impl Client {
     /// The client has left: its calls are ended, but for those of procedures that run to their end.

@@ -1,7 +1,5 @@
 //! Events on their way to one client: what the outlet holds goes into the output while that has room.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use postroom_protocol::Error;
 
@@ -10,6 +8,7 @@ use crate::events::Described;
 use crate::events::inlet::{Begin, To};
 use crate::events::outlet::Overflowed;
 use crate::limits::Key;
+use crate::time::Instant;
 
 /// Events go into the output while less than this waits there, so a reply that comes later is behind no more of them,
 /// or behind one if that is bigger.

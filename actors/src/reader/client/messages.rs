@@ -3,8 +3,6 @@
 //! A request is a call whose answer is a response, a notification a call whose answer is thrown away. Nothing is
 //! decoded here but the array around the arguments.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use postroom_protocol::rpc::{Format, Head, Message, MessageType, ScanError, Step, TooLarge, arguments, encode};
 use postroom_protocol::{Code, Error, Header, PacketType, Payload, Status, encode_announcement};
@@ -15,6 +13,7 @@ use crate::form::Form;
 use crate::limits::Key;
 use crate::program::Codec;
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 impl Client {
     /// Takes what was read of a client that speaks MessagePack-RPC.

@@ -1,7 +1,6 @@
 //! Where a client's accepted calls go, and what is known of a call on its way there.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use postroom_protocol::{Error, Header};
@@ -11,6 +10,7 @@ use crate::hub::calls::{Ended, Place, Ties};
 use crate::program::Codec;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 /// Where the accepted calls of one client go, and what is known of them and of procedures.
 pub(crate) trait Sink {
