@@ -44,6 +44,11 @@ pub(crate) trait Feed {
     fn pop(&self) -> Option<Job>;
     /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and the job, for its block.
     fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>);
+    /// Both: takes a reply, and gives the next job.
+    fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
+        self.answer(job, verdict, packet);
+        self.pop()
+    }
     /// The same for a job that is needed no more, or is gone.
     fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
@@ -140,6 +145,17 @@ impl Desk {
             Some(OnItsWay { job, is_first }) => (job, is_first),
             None => (self.feed.pop()?, false),
         };
+        self.give(group, job, is_first)
+    }
+
+    /// The same after one of this group was run. None is on its way: those who run calls come for the next themselves.
+    fn go_on(self: &Rc<Self>, group: usize, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
+        debug_assert!(self.current.borrow().is_none());
+        let next = self.feed.go_on(job, verdict, packet)?;
+        self.give(group, next, false)
+    }
+
+    fn give(self: &Rc<Self>, group: usize, job: Job, is_first: bool) -> Option<Job> {
         if self.group(&job) == group {
             Some(job)
         } else {
@@ -289,8 +305,8 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         Self { runs, desk, seat, group, has_started: false, packet: Vec::new() }
     }
 
-    /// Runs one job. `Err` when the handler panicked; the call is then answered.
-    fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Result<(), Panicked> {
+    /// Runs one job.
+    fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Ran {
         let Content { ticket, trace, payload, .. } = &*job;
         let procedure = self.desk.registry.procedure(ticket.entry);
         log::trace!(
@@ -300,7 +316,7 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         if let Err(error) = self.desk.registry.poison.check(ticket.client_id, ticket.entry, payload, ticket.begun) {
             call::within(ticket.call_id(), trace.as_ref(), || log::debug!("refused: {error}"));
             self.desk.refuse(ticket, &error);
-            return Ok(());
+            return Ran::Over;
         }
         let run = &self.runs[procedure.run as usize];
         let request = Request { call: &job, hubs: &self.desk.hubs, max_packet: self.desk.max_packet };
@@ -318,23 +334,31 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }))
         });
         match ran {
-            Ok(Ok(verdict)) => self.desk.feed.answer(job, verdict, &mut self.packet),
+            Ok(Ok(verdict)) => Ran::Done(job, verdict),
             Ok(Err(future)) => {
                 job.payload.keep_alone();
                 let (ticket, trace, seat) = (job.ticket, job.trace.take(), self.seat.clone());
                 self.desk.feed.spawn(Running { ticket, trace, seat, job }, future);
+                Ran::Over
             }
             Err(panic) => {
                 self.packet.clear();
                 self.desk.panicked(ticket, trace.as_ref(), payload, &*panic);
-                return Err(Panicked);
+                Ran::Panicked
             }
         }
-        Ok(())
     }
 }
 
-struct Panicked;
+/// What has become of a job.
+enum Ran {
+    /// The packet of the resident is its reply.
+    Done(Job, Verdict),
+    /// It is answered already, or will be elsewhere.
+    Over,
+    /// So has the handler, and the call is answered.
+    Panicked,
+}
 
 impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
     type Output = ();
@@ -362,10 +386,22 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
             if !std::mem::replace(&mut this.has_started, true) {
                 this.desk.registry.watch.handler_started(this.group);
             }
-            let Some(job) = this.desk.next(this.group) else { return Poll::Pending };
-            if this.run(actor, ctx, job).is_err() {
-                this.seat.vacant.set(true);
-                this.desk.feed.nudge();
+            let Some(mut job) = this.desk.next(this.group) else { return Poll::Pending };
+            loop {
+                match this.run(actor, ctx, job) {
+                    Ran::Done(done, verdict) if ctx.state() == ActorState::Running => {
+                        match this.desk.go_on(this.group, done, verdict, &mut this.packet) {
+                            Some(next) => job = next,
+                            None => return Poll::Pending,
+                        }
+                    }
+                    Ran::Done(done, verdict) => break this.desk.feed.answer(done, verdict, &mut this.packet),
+                    Ran::Over => break,
+                    Ran::Panicked => {
+                        this.seat.vacant.set(true);
+                        break this.desk.feed.nudge();
+                    }
+                }
             }
         }
         // Its state is not to be trusted after a panic, so the instance ends without `stopping`.

@@ -206,7 +206,7 @@ impl Replies {
     /// that are left take more of the hub than a note. The hub writes all where many clients wait. `count` gets the
     /// procedure of each call that was decided.
     pub(crate) fn decide(&mut self, stages: &Stages, mut count: impl FnMut(u32, &Done)) -> (Vec<Sent>, bool) {
-        let mut sent: Vec<Sent> = Vec::new();
+        let mut sent: Vec<Sent> = Vec::with_capacity(self.changes + 1);
         if !self.is_for_few() {
             return (sent, true);
         }

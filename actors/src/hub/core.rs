@@ -165,7 +165,7 @@ impl Collected {
 impl HubCore {
     pub(crate) fn new(number: u16, handover: Arc<Handover>, limits: Rc<Limits>, address: Addr<Hub>) -> Rc<Self> {
         let hubs = handover.hubs().clone();
-        let inline = InlineFeed::new(hubs.clone(), address);
+        let inline = InlineFeed::new(hubs.clone(), number, address);
         let core = Rc::new(Self {
             number,
             limits: limits.clone(),
@@ -656,7 +656,7 @@ impl Sink for HubSink<'_> {
             Some(shell) => Job::again(shell),
             None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
         };
-        job.ticket.set(self.key, self.peer.client_id(), call, &accept);
+        job.ticket.set(self.key, self.peer.client_id(), call, accept);
         job.peer = self.peer;
         job.deadline = accept.deadline;
         if let Some(trace) = accept.trace() {

@@ -6,7 +6,7 @@
 //! Queue: the inline calls of one turn, handed over whole and emptied in one go, unless their handler cannot start.
 //! Replies: those of the calls that ran since, at most as many.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
@@ -28,6 +28,7 @@ use crate::runs::Runs;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 use crate::time::Instant;
+use crate::watchdog::beat::Beat;
 use crate::watchdog::rounds::MAX_INLINE_NS;
 
 /// Room for so many calls is kept.
@@ -40,9 +41,8 @@ pub(super) struct InlineFeed {
     runs: RefCell<Runs>,
     /// The keys of calls that are done: the next with each may start.
     keys: RefCell<Keys>,
-    /// When the last call was answered, which is when the next one begins.
-    answered: Cell<Option<Instant>>,
     hubs: Arc<Hubs>,
+    number: usize,
     hub: RefCell<Weak<HubCore>>,
     address: Addr<Hub>,
 }
@@ -75,9 +75,9 @@ pub(super) enum Lies {
 }
 
 impl InlineFeed {
-    pub(super) fn new(hubs: Arc<Hubs>, address: Addr<Hub>) -> Rc<Self> {
+    pub(super) fn new(hubs: Arc<Hubs>, number: u16, address: Addr<Hub>) -> Rc<Self> {
         let (queue, block, runs, keys, hub) = Default::default();
-        Rc::new(Self { queue, block, runs, keys, answered: Cell::new(None), hubs, hub, address })
+        Rc::new(Self { queue, block, runs, keys, hubs, number: number.into(), hub, address })
     }
 
     pub(super) fn set_hub(&self, hub: &Rc<HubCore>) {
@@ -105,16 +105,14 @@ impl InlineFeed {
         calls.shrink_to(KEPT);
     }
 
-    /// The next call that is to run, now.
-    fn next(&self, hub: &HubCore) -> Option<Job> {
+    /// The next call that is to run, now: in the block of the last, if that is not on loan to a handler.
+    fn next(&self, hub: &HubCore, mut block: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
-        let mut now = self.answered.take();
         while let Some(Waiting { call, peer, arguments }) = queue.calls.pop_front() {
-            let now = *now.get_or_insert_with(Instant::now);
-            let block = self.block.take();
-            let mut job = block.unwrap_or_else(|| Job::new(Content::new(Ticket::blank(hub.number(), now), peer)));
+            let mut job =
+                block.take().unwrap_or_else(|| Job::new(Content::new(Ticket::blank(hub.number(), now), peer)));
             if !hub.begin_call(call, now, &mut job) {
-                *self.block.borrow_mut() = Some(job);
+                block = Some(job);
                 continue;
             }
             job.ticket.client_id = peer.client_id();
@@ -125,14 +123,34 @@ impl InlineFeed {
                 Lies::Together(range) => job.payload = Payload::within(queue.buffer.clone(), range),
                 Lies::Apart(bytes) => job.payload = bytes.into(),
             }
+            self.beat().begin(job.ticket.entry, &job.ticket, now);
             return Some(job);
         }
         // What is done with holds nothing.
         queue.buffer = Bytes::new();
-        if let Some(job) = &mut *self.block.borrow_mut() {
+        if let Some(job) = &mut block {
             job.payload.clear();
         }
+        *self.block.borrow_mut() = block;
         None
+    }
+
+    /// A call is answered, at this time.
+    fn end(&self, hub: &HubCore, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, now: Instant) {
+        let was_told = self.beat().end();
+        let took = now.nanos_since(ticket.begun);
+        if took > MAX_INLINE_NS && !was_told {
+            hub.slow_inline(ticket, Duration::from_nanos(took));
+        }
+        let done = Done::ran(ticket, verdict, took);
+        match hub.finish_call(&done, &mut self.keys.borrow_mut()) {
+            Some(cost) => self.runs.borrow_mut().push(ticket.client, packet, cost),
+            None => packet.clear(),
+        }
+    }
+
+    fn beat(&self) -> &Beat {
+        self.hubs.beat(self.number)
     }
 
     /// Whether replies leave before more calls run.
@@ -155,10 +173,7 @@ impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
         // The hub is there for as long as its arbiter.
         let hub = self.hub.borrow().upgrade()?;
-        let next = self.next(&hub);
-        if let Some(job) = &next {
-            self.hubs.beat(job.ticket.hub.into()).begin(job.ticket.entry, &job.ticket, job.ticket.begun);
-        }
+        let next = self.next(&hub, self.block.take(), Instant::now());
         if next.is_none() || self.is_ripe() {
             self.send(&hub);
         }
@@ -170,20 +185,21 @@ impl Feed for Rc<InlineFeed> {
         *self.block.borrow_mut() = Some(job);
     }
 
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
+        let hub = self.hub.borrow().upgrade()?;
+        // One look at the clock for each call: the end of one is the beginning of the next.
         let now = Instant::now();
-        self.answered.set(Some(now));
-        let was_told = self.hubs.beat(ticket.hub.into()).end();
-        let took = now.nanos_since(ticket.begun);
+        self.end(&hub, &job.ticket, verdict, packet, now);
+        let next = self.next(&hub, Some(job), now);
+        if next.is_none() || self.is_ripe() {
+            self.send(&hub);
+        }
+        next
+    }
+
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         let Some(hub) = self.hub.borrow().upgrade() else { return packet.clear() };
-        if took > MAX_INLINE_NS && !was_told {
-            hub.slow_inline(ticket, Duration::from_nanos(took));
-        }
-        let done = Done::ran(ticket, verdict, took);
-        match hub.finish_call(&done, &mut self.keys.borrow_mut()) {
-            Some(cost) => self.runs.borrow_mut().push(ticket.client, packet, cost),
-            None => packet.clear(),
-        }
+        self.end(&hub, ticket, verdict, packet, Instant::now());
     }
 
     fn nudge(&self) {

@@ -205,8 +205,9 @@ impl Hubs {
     }
 
     /// The same as [`Self::answer`] for all hubs that have any replies, by number.
-    pub(crate) fn answer_all(&self, replies: Vec<Replies>) {
-        for (hub, replies) in replies.into_iter().enumerate() {
+    /// Leaves the room for others.
+    pub(crate) fn answer_all(&self, replies: &mut Vec<Replies>) {
+        for (hub, replies) in replies.drain(..).enumerate() {
             if !replies.is_empty() {
                 self.answer(hub, replies);
             }

@@ -137,7 +137,7 @@ impl Handover {
         &self.place(worker).tray
     }
 
-    pub(crate) fn place(&self, worker: usize) -> &WorkerPlace {
+    pub(crate) fn place(&self, worker: usize) -> &Arc<WorkerPlace> {
         self.places.worker(worker)
     }
 

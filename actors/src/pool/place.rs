@@ -6,15 +6,15 @@
 //! Queues: a worker's tray, bounded by the quantum; an async worker's inbox, bounded by the places for calls that are
 //! reserved before one is put in, and for each of those one word that it was ended.
 
-use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::job::Job;
 use crate::pool::bell::Bell;
 use crate::pool::pending::Takes;
 use crate::pool::tray::Tray;
+use crate::time::Instant;
 use crate::watchdog::beat::Beat;
 use crate::worker::asynchronous::Abort;
 
@@ -27,7 +27,7 @@ pub(crate) const ASYNC: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Places {
-    workers: Box<[OnceLock<Box<WorkerPlace>>]>,
+    workers: Box<[OnceLock<Arc<WorkerPlace>>]>,
     asynchronous: Box<[OnceLock<Box<AsyncPlace>>]>,
     used_async: AtomicUsize,
     hubs: usize,
@@ -77,10 +77,10 @@ impl Places {
         }
     }
 
-    pub(crate) fn worker(&self, worker: usize) -> &WorkerPlace {
+    pub(crate) fn worker(&self, worker: usize) -> &Arc<WorkerPlace> {
         self.workers[worker].get_or_init(|| {
             let (tray, bell) = (Tray::new(self.hubs, self.now), Bell::default());
-            Box::new(WorkerPlace { tray, bell, beat: Beat::default(), leaving: AtomicBool::new(false) })
+            Arc::new(WorkerPlace { tray, bell, beat: Beat::default(), leaving: AtomicBool::new(false) })
         })
     }
 

@@ -6,16 +6,16 @@
 //!
 //! Bound: calls of [`QUANTUM`] by their estimates, or one call that is slower. Locked for moments only.
 
-use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::estimate::{QUANTUM, QUANTUM_NS};
-use crate::job::{Job, Ticket};
+use crate::job::{Job, Shell, Ticket};
 use crate::pool::growth::State;
 use crate::reply::Replies;
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 /// How long a worker may hold back what it has not begun or not sent before it is taken from it.
 pub(crate) const OVERDUE: Duration = Duration::from_millis(1);
@@ -46,6 +46,8 @@ struct Inner {
     /// Replies that are not sent yet, by hub.
     replies: Vec<Replies>,
     has_replies: bool,
+    /// Whether those are to leave before another call runs.
+    is_ripe: bool,
 }
 
 /// What was taken from a worker that is busy for longer than expected.
@@ -68,6 +70,7 @@ impl Tray {
             since: now,
             replies,
             has_replies: false,
+            is_ripe: false,
         };
         Self { inner: Mutex::new(inner) }
     }
@@ -108,47 +111,48 @@ impl Tray {
         }
     }
 
-    /// The next job for the worker itself; the one before is done. When there is none the tray is closed.
-    pub(crate) fn pop(&self, now: Instant) -> Option<Job> {
-        let mut inner = self.lock();
-        inner.load -= inner.running;
-        inner.running = 0;
-        inner.since = now;
-        match inner.jobs.pop_front() {
-            Some((job, estimate)) => {
-                inner.running = estimate;
-                inner.has_run = true;
-                Some(job)
-            }
-            None => {
-                inner.open = false;
-                None
-            }
-        }
+    /// The next job for the worker itself; the one before is done. `replies`, which is empty, gets what is to be sent
+    /// before that runs: the job is expected to be slow, or behind many quick ones, or there is none.
+    ///
+    /// When there is neither, the tray is closed. While replies are sent it is open, for a worker that stays: what is put
+    /// in meanwhile is for it.
+    pub(crate) fn next(&self, now: Instant, leaves: bool, replies: &mut Vec<Replies>) -> Option<Job> {
+        self.lock().next(now, leaves, replies)
     }
 
-    /// Keeps the reply to a job until the worker sends what it has. Whether that is to be before another call runs.
-    pub(crate) fn answer(&self, job: Job, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) -> bool {
+    /// Keeps the reply to a job until the worker sends what it has.
+    pub(crate) fn answer(&self, job: Job, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) {
         // What it has is dropped before the lock is taken.
         let shell = job.empty();
-        let mut inner = self.lock();
-        let replies = inner.replies_to(shell.ticket());
-        replies.push(shell.ticket(), verdict, now, packet);
-        replies.give_back(shell);
-        replies.is_ripe()
+        self.lock().answer(shell, verdict, now, packet);
     }
 
-    /// The same for a job that is needed no more, or is gone.
-    pub(crate) fn reply(&self, ticket: &Ticket, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) -> bool {
+    /// The same, and then [`Self::next`], under one lock.
+    pub(crate) fn go_on(
+        &self,
+        (job, verdict, packet): (Job, Verdict, &mut Vec<u8>),
+        now: Instant,
+        leaves: bool,
+        replies: &mut Vec<Replies>,
+    ) -> Option<Job> {
+        let shell = job.empty();
         let mut inner = self.lock();
-        let replies = inner.replies_to(ticket);
-        replies.push(ticket, verdict, now, packet);
-        replies.is_ripe()
+        inner.answer(shell, verdict, now, packet);
+        inner.next(now, leaves, replies)
     }
 
-    /// The replies that are to be sent, by hub; empty when there are none.
-    pub(crate) fn take_replies(&self) -> Vec<Replies> {
-        self.lock().take_replies()
+    /// Keeps the reply to a job that is needed no more, or is gone.
+    pub(crate) fn reply(&self, ticket: &Ticket, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) {
+        self.lock().reply(ticket, verdict, now, packet);
+    }
+
+    /// The next job, for a worker that has no replies.
+    #[cfg(test)]
+    pub(crate) fn pop(&self, now: Instant) -> Option<Job> {
+        let mut replies = Vec::new();
+        let next = self.next(now, false, &mut replies);
+        assert!(replies.is_empty());
+        next
     }
 
     /// Takes away what is overdue. `None` when the worker has nothing that others could do for it; `Some` and empty
@@ -163,7 +167,9 @@ impl Tray {
         }
         inner.load = inner.running;
         let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
-        Some(Rescued { jobs, replies: inner.take_replies() })
+        let mut replies = Vec::new();
+        inner.take_replies(&mut replies);
+        Some(Rescued { jobs, replies })
     }
 
     /// The worker leaves or has ended: nothing is put in from now on. Returns what it leaves behind.
@@ -174,7 +180,9 @@ impl Tray {
         inner.load = 0;
         inner.running = 0;
         let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
-        Rescued { jobs, replies: inner.take_replies() }
+        let mut replies = Vec::new();
+        inner.take_replies(&mut replies);
+        Rescued { jobs, replies }
     }
 
     /// A new worker gets this tray.
@@ -221,16 +229,40 @@ impl Inner {
         self.jobs.push_back((job, estimate));
     }
 
-    fn replies_to(&mut self, ticket: &Ticket) -> &mut Replies {
-        self.has_replies = true;
-        &mut self.replies[usize::from(ticket.hub)]
+    fn next(&mut self, now: Instant, leaves: bool, replies: &mut Vec<Replies>) -> Option<Job> {
+        self.load -= self.running;
+        self.running = 0;
+        self.since = now;
+        let Some((job, estimate)) = self.jobs.pop_front() else {
+            self.open = self.has_replies && !leaves;
+            self.take_replies(replies);
+            return None;
+        };
+        self.running = estimate;
+        self.has_run = true;
+        if self.is_ripe || estimate > QUANTUM_NS {
+            self.take_replies(replies);
+        }
+        Some(job)
     }
 
-    fn take_replies(&mut self) -> Vec<Replies> {
-        if !std::mem::take(&mut self.has_replies) {
-            return Vec::new();
+    fn answer(&mut self, shell: Shell, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) {
+        self.reply(shell.ticket(), verdict, now, packet).give_back(shell);
+    }
+
+    fn reply(&mut self, ticket: &Ticket, verdict: Verdict, now: Instant, packet: &mut Vec<u8>) -> &mut Replies {
+        let replies = &mut self.replies[usize::from(ticket.hub)];
+        replies.push(ticket, verdict, now, packet);
+        self.has_replies = true;
+        self.is_ripe |= replies.is_ripe();
+        replies
+    }
+
+    fn take_replies(&mut self, replies: &mut Vec<Replies>) {
+        self.is_ripe = false;
+        if std::mem::take(&mut self.has_replies) {
+            replies.extend(self.replies.iter_mut().map(Replies::take));
         }
-        self.replies.iter_mut().map(Replies::take).collect()
     }
 }
 

@@ -360,7 +360,7 @@ impl Client {
                 let Held { call, accept, arguments } = held;
                 self.backlog_bytes -= u64::from(accept.cost);
                 sink.moved(call, Place::Started);
-                self.start(Start { call, accept, arguments: Arguments::Owned(arguments) }, sink);
+                self.start(Start { call, accept: &accept, arguments: Arguments::Owned(arguments) }, sink);
             }
             if self.backlog.is_empty() {
                 self.backlog = VecDeque::new();
@@ -485,15 +485,15 @@ impl Client {
         self.takes_pings |= (header.program, header.procedure) == HELLO;
         let deadline = deadline.map(|deadline| now + deadline);
         let form = Form::Packet(codec);
-        self.admit(Accept { header: *header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
+        self.admit(&Accept { header: *header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
         Ok(())
     }
 
     /// Accepts a call: it starts, or waits in the backlog.
-    fn admit(&mut self, accept: Accept, arguments: Arguments<'_>, sink: &mut impl Sink) {
+    fn admit(&mut self, accept: &Accept, arguments: Arguments<'_>, sink: &mut impl Sink) {
         self.active_at = accept.received;
         if self.backlog.is_empty() && !self.is_starved() {
-            let call = sink.accept(&accept, Place::Started);
+            let call = sink.accept(accept, Place::Started);
             self.start(Start { call, accept, arguments }, sink);
         } else {
             if self.backlog.is_empty() {
@@ -501,13 +501,13 @@ impl Client {
                 self.stats.limit(limit);
             }
             self.backlog_bytes += u64::from(accept.cost);
-            let call = sink.accept(&accept, Place::Backlog);
-            self.backlog.push_back(Held { call, accept, arguments: arguments.into_owned() });
+            let call = sink.accept(accept, Place::Backlog);
+            self.backlog.push_back(Held { call, accept: accept.clone(), arguments: arguments.into_owned() });
         }
     }
 
     fn start(&mut self, start: Start<'_>, sink: &mut impl Sink) {
-        let accept = &start.accept;
+        let accept = start.accept;
         self.in_progress += 1;
         self.running_bytes += u64::from(accept.cost);
         log::trace!(
@@ -518,7 +518,7 @@ impl Client {
             if let Some(waiting) = self.keys.get_mut(key) {
                 let Start { call, accept, arguments } = start;
                 sink.moved(call, Place::Key);
-                return waiting.push_back(Held { call, accept, arguments: arguments.into_owned() });
+                return waiting.push_back(Held { call, accept: accept.clone(), arguments: arguments.into_owned() });
             }
             self.keys.insert(key.clone(), VecDeque::new());
         }

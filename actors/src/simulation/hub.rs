@@ -181,7 +181,7 @@ impl Sink for HubSink<'_> {
         let Start { call, accept, arguments } = start;
         let client_id = self.peer.client_id();
         let mut ticket = Ticket::blank(self.core.number as u16, accept.received);
-        ticket.set(self.key, client_id, call, &accept);
+        ticket.set(self.key, client_id, call, accept);
         self.shared.ledger.borrow_mut().started(client_id, ticket.serial, self.shared.now.get());
         let payload = match arguments {
             Arguments::Borrowed(bytes) => Bytes::copy_from_slice(bytes),

@@ -3,7 +3,6 @@
 //! A worker here is "runs a call until a time"; around that it follows `worker/mod.rs`, `worker/asynchronous.rs` and
 //! `supervisor/mod.rs`.
 
-use crate::time::Instant;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
@@ -11,12 +10,12 @@ use std::task::{Context, Wake, Waker};
 
 use super::config::PRIORITY;
 use super::hub::Shared;
-use crate::estimate::QUANTUM_NS;
 use crate::job::{Job, Ticket};
 use crate::pool::growth::{self, Bounds, Demand};
 use crate::pool::place::ORDINARY;
 use crate::reply::Replies;
 use crate::stats::outcome::Verdict;
+use crate::time::Instant;
 
 /// Which workers were woken by their bells.
 pub(super) type Rung = Arc<Mutex<Vec<Seat>>>;
@@ -126,8 +125,14 @@ impl Worker {
         let (handover, place) = (&shared.handover, self.seat.place);
         let now = self.answered.take().unwrap_or(shared.now.get());
         loop {
-            if let Some(mut job) = handover.tray(place).pop(now) {
-                if !job.begin(handover.hubs(), now) {
+            let leaves = handover.place(place).leaving.load(SeqCst);
+            let mut replies = Vec::new();
+            let next = handover.tray(place).next(now, leaves, &mut replies);
+            let is_over = next.is_none() && replies.is_empty();
+            if let Some(mut job) = next {
+                let may_run = job.begin(handover.hubs(), now);
+                handover.hubs().deliver_all(replies);
+                if !may_run {
                     continue;
                 }
                 let is_priority = job.ticket.entry as usize == PRIORITY;
@@ -135,16 +140,16 @@ impl Worker {
                 if shared.random.borrow_mut().once_in(shared.config.deaths) {
                     return self.die(Some(job), shared);
                 }
-                if handover.registry().procedure(job.ticket.entry).estimate.get() > QUANTUM_NS {
-                    handover.hubs().deliver_all(handover.tray(place).take_replies());
-                }
                 let takes = shared.config.runs(job.ticket.entry as usize, &mut shared.random.borrow_mut());
                 runs.push(Runs { seat: self.seat, until: now + takes, number: 0 });
                 self.running = Some((job, now));
                 return;
             }
-            handover.hubs().deliver_all(handover.tray(place).take_replies());
-            if handover.place(place).leaving.load(SeqCst) {
+            handover.hubs().deliver_all(replies);
+            if !is_over {
+                continue;
+            }
+            if leaves {
                 handover.leave(place, None, now);
                 self.has_ended = true;
                 return;

@@ -7,8 +7,7 @@
 
 pub(crate) mod asynchronous;
 
-use crate::time::Instant;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,13 +19,15 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use futures::future::LocalBoxFuture;
 
 use crate::desk::{Desk, Feed, Running};
-use crate::estimate::QUANTUM_NS;
 use crate::job::{Job, Ticket};
 use crate::pool::handover::Handover;
+use crate::pool::place::WorkerPlace;
 use crate::program::handler::Answer;
+use crate::reply::Replies;
 use crate::server::Ready;
 use crate::stats::outcome::Verdict;
 use crate::supervisor::{Ended, Post};
+use crate::time::Instant;
 
 /// A worker for blocking procedures.
 #[derive(Debug)]
@@ -53,14 +54,9 @@ impl Actor for Worker {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let handover = self.handover.clone();
-        let feed = WorkerFeed {
-            number: self.post.place,
-            running: Cell::new(None),
-            answered: Cell::new(None),
-            is_ripe: Cell::new(false),
-            handover,
-        };
+        let number = self.post.place;
+        let place = self.handover.place(number).clone();
+        let feed = WorkerFeed { number, handover: self.handover.clone(), place, replies: RefCell::default() };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
         let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed));
         self.desk = Some(desk);
@@ -107,88 +103,86 @@ impl ActorFuture<Worker> for Listen {
 struct WorkerFeed {
     number: usize,
     handover: Arc<Handover>,
-    /// The procedure that runs, and since when.
-    running: Cell<Option<(u32, Instant)>>,
-    /// When it was answered, which is when the next one begins.
-    answered: Cell<Option<Instant>>,
-    /// Whether the replies in the tray are to leave before another call runs.
-    is_ripe: Cell<bool>,
+    place: Arc<WorkerPlace>,
+    /// Room for what is sent, empty meanwhile.
+    replies: RefCell<Vec<Replies>>,
 }
 
 impl WorkerFeed {
+    fn leaves(&self) -> bool {
+        self.place.leaving.load(SeqCst)
+    }
+
     /// A call is done. Returns when that was.
-    fn end(&self) -> Instant {
+    fn end(&self, ticket: &Ticket) -> Instant {
         let now = Instant::now();
-        self.answered.set(Some(now));
-        self.handover.place(self.number).beat.end();
+        self.place.beat.end();
+        self.handover.registry().procedure(ticket.entry).estimate.observe(now.nanos_since(ticket.begun));
         now
     }
 
-    /// Sends what is ready. Returns when that was done: the calls behind it are not to count for it.
-    fn send_replies(&self, now: Instant) -> Instant {
-        self.is_ripe.set(false);
-        let replies = self.handover.tray(self.number).take_replies();
-        if replies.is_empty() {
-            return now;
+    /// Does what the tray says, until there is a job that may run.
+    fn work(&self, mut next: Option<Job>, replies: &mut Vec<Replies>, mut now: Instant) -> Option<Job> {
+        loop {
+            let is_over = next.is_none() && replies.is_empty();
+            let may_run = next.as_mut().is_some_and(|job| job.begin(self.handover.hubs(), now));
+            if !replies.is_empty() {
+                self.handover.hubs().answer_all(replies);
+                // The calls behind this are not to count for it.
+                now = Instant::now();
+            }
+            if let Some(mut job) = next
+                && may_run
+            {
+                job.ticket.begun = now;
+                log::trace!(
+                    client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
+                    "worker {} takes it", self.number
+                );
+                self.place.beat.begin(job.ticket.entry, &job.ticket, now);
+                return Some(job);
+            }
+            if is_over {
+                if self.leaves() {
+                    self.handover.leave(self.number, None, now);
+                    actix_rt::Arbiter::current().stop();
+                    return None;
+                }
+                if !self.handover.refill(self.number, now) && self.handover.rest(self.number) {
+                    return None;
+                }
+            }
+            next = self.place.tray.next(now, self.leaves(), replies);
         }
-        self.handover.hubs().answer_all(replies);
-        Instant::now()
     }
 }
 
 impl Feed for WorkerFeed {
     fn pop(&self) -> Option<Job> {
-        // One look at the clock for each call: the end of one is the beginning of the next.
-        let mut now = self.answered.take().unwrap_or_else(Instant::now);
-        if let Some((entry, since)) = self.running.take() {
-            self.handover.registry().procedure(entry).estimate.observe(now.nanos_since(since));
-        }
-        loop {
-            if let Some(mut job) = self.handover.tray(self.number).pop(now) {
-                if !job.begin(self.handover.hubs(), now) {
-                    continue;
-                }
-                let is_slow = self.handover.registry().procedure(job.ticket.entry).estimate.get() > QUANTUM_NS;
-                if is_slow || self.is_ripe.get() {
-                    // What is ready does not wait for a call that is expected to be slow, or for many quick ones.
-                    now = self.send_replies(now);
-                    job.ticket.begun = now;
-                }
-                log::trace!(
-                    client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
-                    "worker {} takes it", self.number
-                );
-                self.handover.place(self.number).beat.begin(job.ticket.entry, &job.ticket, now);
-                self.running.set(Some((job.ticket.entry, now)));
-                return Some(job);
-            }
-            now = self.send_replies(now);
-            if self.handover.place(self.number).leaving.load(SeqCst) {
-                self.handover.leave(self.number, None, now);
-                actix_rt::Arbiter::current().stop();
-                return None;
-            }
-            if self.handover.refill(self.number, now) {
-                continue;
-            }
-            if self.handover.rest(self.number) {
-                return None;
-            }
-        }
+        let (now, mut replies) = (Instant::now(), self.replies.borrow_mut());
+        let next = self.place.tray.next(now, self.leaves(), &mut replies);
+        self.work(next, &mut replies, now)
     }
 
     fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
-        let now = self.end();
-        self.is_ripe.set(self.handover.tray(self.number).answer(job, verdict, now, packet));
+        let now = self.end(&job.ticket);
+        self.place.tray.answer(job, verdict, now, packet);
+    }
+
+    fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
+        // One look at the clock for each call: the end of one is the beginning of the next.
+        let (now, mut replies) = (self.end(&job.ticket), self.replies.borrow_mut());
+        let next = self.place.tray.go_on((job, verdict, packet), now, self.leaves(), &mut replies);
+        self.work(next, &mut replies, now)
     }
 
     fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
-        let now = self.end();
-        self.is_ripe.set(self.handover.tray(self.number).reply(ticket, verdict, now, packet));
+        let now = self.end(ticket);
+        self.place.tray.reply(ticket, verdict, now, packet);
     }
 
     fn nudge(&self) {
-        self.handover.place(self.number).bell.ring();
+        self.place.bell.ring();
     }
 
     fn spawn(&self, running: Running, _: LocalBoxFuture<'static, Answer>) {

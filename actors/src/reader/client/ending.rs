@@ -93,7 +93,7 @@ impl Client {
         match self.keys.get_mut(key).map(VecDeque::pop_front) {
             Some(Some(Held { call, accept, arguments })) => {
                 sink.moved(call, Place::Started);
-                sink.start(Start { call, accept, arguments: Arguments::Owned(arguments) });
+                sink.start(Start { call, accept: &accept, arguments: Arguments::Owned(arguments) });
             }
             Some(None) => {
                 self.keys.remove(key);

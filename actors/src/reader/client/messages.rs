@@ -94,7 +94,7 @@ impl Client {
         };
         let deadline = self.default_deadline.map(|deadline| now + deadline);
         let (entry, ties) = (found.entry, None);
-        self.admit(Accept { header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
+        self.admit(&Accept { header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
     }
 
     fn too_large(&mut self, too_large: &TooLarge) {

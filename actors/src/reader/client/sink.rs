@@ -52,7 +52,7 @@ pub(crate) struct Named {
 }
 
 /// What is known of a call when it is accepted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Accept {
     pub(crate) header: Header,
     pub(crate) entry: u32,
@@ -78,7 +78,7 @@ impl Accept {
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
     pub(crate) call: CallRef,
-    pub(crate) accept: Accept,
+    pub(crate) accept: &'a Accept,
     pub(crate) arguments: Arguments<'a>,
 }
 
