@@ -34,6 +34,10 @@ pub(crate) const FEW: usize = 2;
 /// So many replies for each client are worth a write of the worker's own, on the average.
 const LONG: usize = 8;
 
+/// Room for so many replies, and so many bytes of them, is used again.
+const KEPT: usize = 256;
+const KEPT_BYTES: usize = 16 * 1024;
+
 /// Replies for the clients of one hub, in the order in which they became ready.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
@@ -57,6 +61,30 @@ struct Item {
     /// The procedure, and who called it, for the statistics and the log.
     entry: u32,
     client_id: u64,
+}
+
+/// Replies on their way out of a worker, by hub; and room for more while there are none.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) by_hub: Vec<Replies>,
+    /// Whether there are any.
+    pub(crate) is_due: bool,
+    /// Room for what the worker writes of them.
+    pub(crate) sent: Vec<Sent>,
+}
+
+impl Outbox {
+    /// For so many hubs.
+    pub(crate) fn new(hubs: usize) -> Self {
+        let by_hub = std::iter::repeat_with(Replies::default).take(hubs).collect();
+        Self { by_hub, ..Self::default() }
+    }
+
+    /// What there is, by hub.
+    pub(crate) fn take(&mut self) -> Vec<Replies> {
+        self.is_due = false;
+        std::mem::take(&mut self.by_hub)
+    }
 }
 
 /// A call that is done, for its hub.
@@ -88,7 +116,7 @@ enum Body {
 pub(crate) struct Sent {
     client_id: u64,
     pub(crate) run: Run,
-    /// How many bytes of them were written. The hub writes the others.
+    /// How many of the bytes that there are were written. The hub writes the others.
     pub(crate) written: usize,
 }
 
@@ -104,8 +132,14 @@ impl Sent {
             client = self.client_id;
             "their worker writes {} replies, {bytes} of {} bytes", self.run.replies, self.run.bytes.len()
         );
-        self.written = bytes;
-        presses || bytes < self.run.bytes.len()
+        let is_whole = bytes == self.run.bytes.len();
+        if is_whole {
+            // The hub has no use for them.
+            self.run.bytes = Bytes::new();
+        } else {
+            self.written = bytes;
+        }
+        presses || !is_whole
     }
 }
 
@@ -137,6 +171,11 @@ impl Replies {
         self.items.is_empty()
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// Whether what there is leaves before more calls run.
     pub(crate) fn is_ripe(&self) -> bool {
         self.items.len() >= EARLY && self.changes < FEW
@@ -147,10 +186,36 @@ impl Replies {
         self.changes < FEW || self.items.len() >= LONG * (self.changes + 1)
     }
 
-    /// What there is. What comes next is expected to be about as much.
-    pub(crate) fn take(&mut self) -> Self {
-        let expected = (self.shared.len().min(MOST_EXPECTED), self.items.len());
-        std::mem::replace(self, Self { expected, ..Self::default() })
+    /// What there is. What comes next gets room that was used before, and is expected to be about as much.
+    pub(crate) fn take_for(&mut self, mut room: Self) -> Self {
+        debug_assert!(room.is_empty());
+        room.expected = (self.shared.len().min(MOST_EXPECTED), self.items.len());
+        std::mem::replace(self, room)
+    }
+
+    /// Empty, with the room that it has, unless that is much.
+    pub(crate) fn cleared(mut self) -> Self {
+        let is_much = self.items.capacity() > KEPT || self.shared.capacity() > KEPT_BYTES;
+        if is_much {
+            return Self::default();
+        }
+        self.shared.clear();
+        self.items.clear();
+        self.shells.clear();
+        self.changes = 0;
+        self
+    }
+
+    /// Gives it this buffer, if it has none, nobody else has a part of it, and it is not big.
+    pub(crate) fn set_room(&mut self, shared: Bytes) {
+        if self.shared.capacity() > 0 || !shared.is_unique() {
+            return;
+        }
+        let mut shared = Vec::from(shared);
+        if shared.capacity() <= KEPT_BYTES {
+            shared.clear();
+            self.shared = shared;
+        }
     }
 
     /// Adds the reply of a handler, one whole packet, and leaves `packet` empty.
@@ -203,12 +268,16 @@ impl Replies {
 
     /// Decides which of the replies the caller writes, who ran their calls: from here on nobody ends those. What is left
     /// here is for the hub, which has to get it before the first of them is written; also, whether some of the calls
-    /// that are left take more of the hub than a note. The hub writes all where many clients wait. `count` gets the
-    /// procedure of each call that was decided.
-    pub(crate) fn decide(&mut self, stages: &Stages, mut count: impl FnMut(u32, &Done)) -> (Vec<Sent>, bool) {
-        let mut sent: Vec<Sent> = Vec::with_capacity(self.changes + 1);
+    /// that are left take more of the hub than a note, and the buffer that the caller's lie in. The hub writes all where
+    /// many clients wait. `count` gets the procedure of each call that was decided. `sent` is empty.
+    pub(crate) fn decide(
+        &mut self,
+        stages: &Stages,
+        sent: &mut Vec<Sent>,
+        mut count: impl FnMut(u32, &Done),
+    ) -> (Bytes, bool) {
         if !self.is_for_few() {
-            return (sent, true);
+            return (Bytes::new(), true);
         }
         let mut is_left = false;
         let buffer = self.shared.capacity();
@@ -238,7 +307,7 @@ impl Replies {
                 last.run.cost += cost;
                 continue;
             }
-            finish(&mut sent, begun.take(), &shared);
+            finish(sent, begun.take(), &shared);
             let (bytes, buffer) = match body {
                 Body::Own(bytes) => (Bytes::from(bytes), 0),
                 _ => {
@@ -249,17 +318,17 @@ impl Replies {
             let run = Run { client: item.client, bytes, buffer, replies: 1, cost };
             sent.push(Sent { client_id: item.client_id, run, written: 0 });
         }
-        finish(&mut sent, begun, &shared);
+        finish(sent, begun, &shared);
         self.shared = left;
-        (sent, is_left)
+        (shared, is_left)
     }
 
     /// Hands the replies out, those of each client together. `take` says of each call, in order, what it has cost its
     /// client, or `None` if nobody waits for its reply.
-    pub(crate) fn for_each_run(self, mut take: impl FnMut(&Done) -> Option<u32>, deliver: impl FnMut(Run)) {
-        let mut runs = Runs::within(self.shared);
+    pub(crate) fn for_each_run(&mut self, mut take: impl FnMut(&Done) -> Option<u32>, deliver: impl FnMut(Run)) {
+        let mut runs = Runs::within(std::mem::take(&mut self.shared));
         let mut start = 0;
-        for Item { client, done, body, .. } in self.items {
+        for Item { client, done, body, .. } in self.items.drain(..) {
             let cost = take(&done);
             let range = start..start + body.shared();
             start = range.end;
@@ -298,7 +367,7 @@ mod tests {
     }
 
     /// Client, bytes, replies and cost of each run.
-    fn runs(replies: Replies, unwanted: &[u32]) -> Vec<(u32, Vec<u8>, usize, u64)> {
+    fn runs(mut replies: Replies, unwanted: &[u32]) -> Vec<(u32, Vec<u8>, usize, u64)> {
         let mut runs = Vec::new();
         // Tickets have their cost as slot of the call.
         replies.for_each_run(
@@ -353,7 +422,8 @@ mod tests {
         }
         assert!(stages.end(ticket(1, 30).call).is_some());
         let mut counted = Vec::new();
-        let (sent, is_left) = replies.decide(&stages, |_, done| counted.push(done.call.slot));
+        let mut sent = Vec::new();
+        let (_, is_left) = replies.decide(&stages, &mut sent, |_, done| counted.push(done.call.slot));
         assert_eq!(counted, [10, 20, 40, 50, 60]);
         assert!(is_left);
         let sent: Vec<_> = sent.into_iter().map(|sent| sent.run).collect();
@@ -370,6 +440,33 @@ mod tests {
         );
         assert_eq!(stages.end(ticket(1, 10).call), None);
         assert_eq!(runs(replies, &[30]), [(2, b"not begun".to_vec(), 1, 70)]);
+    }
+
+    #[test]
+    fn room_is_used_again_unless_it_is_much_or_somebody_still_reads_what_is_in_it() {
+        let mut replies = Replies::default();
+        push(&mut replies, &ticket(1, 10), b"aa");
+        replies.for_each_run(|_| None, |_| {});
+        let mut room = replies.cleared();
+        assert!(room.is_empty() && room.items.capacity() > 0);
+        let (mut buffer, kept) = (Vec::with_capacity(100), Bytes::from_static(b"kept"));
+        buffer.extend_from_slice(b"written");
+        let shared = Bytes::from(buffer);
+        let reader = shared.slice(1..);
+        room.set_room(shared.clone());
+        assert_eq!(room.shared.capacity(), 0, "it is still read");
+        drop(reader);
+        room.set_room(Bytes::from(Vec::with_capacity(KEPT_BYTES + 1)));
+        assert_eq!(room.shared.capacity(), 0, "it is big");
+        room.set_room(shared);
+        assert!(room.shared.is_empty() && room.shared.capacity() == 100);
+        room.set_room(kept);
+        assert_eq!(room.shared.capacity(), 100, "it has some");
+        room.shared.reserve(KEPT_BYTES + 1);
+        assert_eq!(room.cleared().shared.capacity(), 0);
+        let mut many = Replies::default();
+        (0..=KEPT as u32).for_each(|call| push(&mut many, &ticket(1, call), b"a"));
+        assert_eq!(many.cleared().items.capacity(), 0);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::hub::events::Subscriptions;
 use crate::hub::inline::{InlineFeed, Keys, Lies, Waiting};
 use crate::hub::line::Line;
 use crate::hub::table::Table;
-use crate::hub::{Hub, Mail, SOON, Welcome};
+use crate::hub::{Hub, Mail, Room, SOON, Welcome};
 use crate::job::{ClientKey, Content, Job, Payload, SHARED_PAYLOAD, Shell, Ticket};
 use crate::limits::Limits;
 use crate::peer::Peer;
@@ -70,8 +70,8 @@ pub(crate) struct HubCore {
     sleeps_until: Cell<Option<Instant>>,
     inline: Rc<InlineFeed>,
     inline_desk: OnceCell<Rc<Desk>>,
-    /// Room for what lies in the inbox.
-    mails: RefCell<Vec<Mail>>,
+    /// Room for what lies in the inbox, and for what will.
+    mails: RefCell<(Vec<Mail>, Room)>,
     /// The worker that got the last basket.
     last_worker: Cell<usize>,
     /// When to look after calls that may be stuck.
@@ -237,24 +237,30 @@ impl HubCore {
     /// Takes what the workers have sent.
     pub(crate) fn collect(self: &Rc<Self>) {
         let inbox = self.handover.hubs().inbox(self.number);
-        let mut mails = self.mails.take();
+        let (mut mails, mut room) = self.mails.take();
         // What comes while this is worked off has asked again, or is seen here.
-        while inbox.take(&mut mails) {
+        while inbox.take(&mut mails, &mut room) {
             for mail in mails.drain(..) {
                 match mail {
-                    Mail::Replies(replies) => self.deliver(replies),
-                    Mail::Sent(sent) => self.sent(sent),
+                    Mail::Replies(mut replies) => {
+                        self.deliver(&mut replies);
+                        room.keep_replies(replies);
+                    }
+                    Mail::Sent(mut sent) => {
+                        self.sent(&mut sent);
+                        room.keep_sent(sent);
+                    }
                 }
             }
             mails.shrink_to(KEPT);
         }
-        *self.mails.borrow_mut() = mails;
+        *self.mails.borrow_mut() = (mails, room);
     }
 
     /// Workers have written these replies, or have left them to be written here.
-    fn sent(self: &Rc<Self>, sent: Vec<Sent>) {
+    fn sent(self: &Rc<Self>, sent: &mut Vec<Sent>) {
         let now = Instant::now();
-        for Sent { run, written, .. } in sent {
+        for Sent { run, written, .. } in sent.drain(..) {
             let key = run.client;
             let line = self.line(key);
             self.with_client(key, now, |connection| connection.sent(run, written, line, now));
@@ -272,7 +278,7 @@ impl HubCore {
     }
 
     /// Writes replies, each to its client if that is still there.
-    pub(crate) fn deliver(self: &Rc<Self>, mut replies: Replies) {
+    fn deliver(self: &Rc<Self>, replies: &mut Replies) {
         replies.take_shells(&mut self.shells.borrow_mut(), KEPT);
         let now = Instant::now();
         let mut keys = Keys::new();

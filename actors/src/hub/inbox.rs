@@ -26,10 +26,44 @@ pub(crate) enum Mail {
     Sent(Vec<Sent>),
 }
 
+/// Room that was used before, for what is sent next: what one thread allocates and another frees is slow.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    replies: Vec<Replies>,
+    sent: Vec<Vec<Sent>>,
+}
+
+/// Room for so many mails of each kind is kept, and for so many clients in one.
+const ROOMS: usize = 4;
+const CLIENTS: usize = 64;
+
+impl Room {
+    /// What was in it is done with.
+    pub(crate) fn keep_replies(&mut self, replies: Replies) {
+        if self.replies.len() < ROOMS {
+            self.replies.push(replies.cleared());
+        }
+    }
+
+    /// The same.
+    pub(crate) fn keep_sent(&mut self, mut sent: Vec<Sent>) {
+        if self.sent.len() < ROOMS && sent.capacity() <= CLIENTS {
+            sent.clear();
+            self.sent.push(sent);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    mails: Vec<Mail>,
+    room: Room,
+}
+
 /// The inbox of one hub.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    mails: Mutex<Vec<Mail>>,
+    inner: Mutex<Inner>,
     has_mail: AtomicBool,
     /// Whether the hub was asked to look and has not begun to.
     asked: AtomicBool,
@@ -38,9 +72,23 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn put(&self, mail: Mail) {
-        self.lock().push(mail);
+    /// Puts replies in. Returns room for the next.
+    pub(crate) fn put_replies(&self, replies: Replies) -> Replies {
+        self.put(Mail::Replies(replies), |room| room.replies.pop()).unwrap_or_default()
+    }
+
+    /// Puts in what was written, after the replies. Returns room for the next.
+    pub(crate) fn put_sent(&self, sent: Vec<Sent>) -> Vec<Sent> {
+        self.put(Mail::Sent(sent), |room| room.sent.pop()).unwrap_or_default()
+    }
+
+    fn put<T>(&self, mail: Mail, take_room: impl FnOnce(&mut Room) -> T) -> T {
+        let mut inner = self.lock();
+        inner.mails.push(mail);
+        let room = take_room(&mut inner.room);
+        drop(inner);
         self.has_mail.store(true, Ordering::SeqCst);
+        room
     }
 
     /// Whether the hub comes by itself, soon. It has not looked since what was put in before this was asked.
@@ -63,20 +111,24 @@ impl Inbox {
         self.has_mail.load(Ordering::SeqCst)
     }
 
-    /// Takes what there is, in order, into `mails`, which is empty and leaves its room here. False when there is nothing.
-    pub(crate) fn take(&self, mails: &mut Vec<Mail>) -> bool {
+    /// Takes what there is, in order, into `mails`, which is empty and leaves its room here, as does `room`. False when
+    /// there is nothing.
+    pub(crate) fn take(&self, mails: &mut Vec<Mail>, room: &mut Room) -> bool {
         // In any case, and first: who puts something in from now on asks again.
         self.asked.store(false, Ordering::SeqCst);
         let has_mail = self.has_mail.swap(false, Ordering::SeqCst);
         if has_mail {
-            std::mem::swap(&mut *self.lock(), mails);
+            let mut inner = self.lock();
+            std::mem::swap(&mut inner.mails, mails);
+            room.replies.drain(..).for_each(|replies| inner.room.keep_replies(replies));
+            room.sent.drain(..).for_each(|sent| inner.room.keep_sent(sent));
         }
         has_mail
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Mail>> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // A push that panics leaves the others, so a poisoned one is still whole.
-        self.mails.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +137,7 @@ mod tests {
     use super::*;
 
     fn put(inbox: &Inbox) {
-        inbox.put(Mail::Sent(Vec::new()));
+        inbox.put_sent(Vec::new());
     }
 
     #[test]
@@ -93,16 +145,35 @@ mod tests {
         let inbox = Inbox::default();
         let mut mails = Vec::new();
         put(&inbox);
-        assert!(inbox.take(&mut mails) && mails.len() == 1);
+        assert!(inbox.take(&mut mails, &mut Room::default()) && mails.len() == 1);
         mails.clear();
         // The hub came by itself before it was asked.
         assert!(inbox.ask());
-        assert!(!inbox.take(&mut mails));
+        assert!(!inbox.take(&mut mails, &mut Room::default()));
         put(&inbox);
         assert!(inbox.ask());
         put(&inbox);
         assert!(!inbox.ask(), "once is enough");
-        assert!(inbox.take(&mut mails) && mails.len() == 2);
+        assert!(inbox.take(&mut mails, &mut Room::default()) && mails.len() == 2);
+    }
+
+    #[test]
+    fn the_room_of_what_was_taken_goes_to_who_sends_next_and_no_more_of_it_than_its_bound() {
+        let (inbox, mut mails, mut room) = (Inbox::default(), Vec::new(), Room::default());
+        let sent = || Vec::with_capacity(CLIENTS);
+        for _ in 0..2 * ROOMS {
+            assert_eq!(inbox.put_sent(sent()).capacity(), 0, "nothing was taken yet");
+        }
+        assert!(inbox.take(&mut mails, &mut room));
+        let taken = mails.drain(..).map(|mail| if let Mail::Sent(sent) = mail { sent } else { panic!("{mail:?}") });
+        taken.for_each(|sent| room.keep_sent(sent));
+        room.keep_sent(Vec::with_capacity(CLIENTS + 1));
+        assert_eq!(room.sent.len(), ROOMS);
+        put(&inbox);
+        assert!(inbox.take(&mut mails, &mut room));
+        for has_room in [true; ROOMS].into_iter().chain([false; 2]) {
+            assert_eq!(inbox.put_sent(sent()).capacity() > 0, has_room);
+        }
     }
 
     #[test]
@@ -125,7 +196,7 @@ mod tests {
             let (mut found, mut mails) = (0, Vec::new());
             while found < 2 * EACH {
                 woken.recv_timeout(Duration::from_secs(60)).expect("nobody woke the hub, and there is mail");
-                while inbox.take(&mut mails) {
+                while inbox.take(&mut mails, &mut Room::default()) {
                     found += mails.drain(..).count();
                 }
             }

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use self::core::HubCore;
 use self::inbox::Inbox;
-pub(crate) use self::inbox::{Mail, SOON};
+pub(crate) use self::inbox::{Mail, Room, SOON};
 use self::line::Lines;
 use crate::event_loop::EventLoop;
 use crate::events::Bulletin;
@@ -36,7 +36,7 @@ use crate::listener::census::Place;
 use crate::peer::Peer;
 use crate::pool::handover::Handover;
 use crate::reader::Stream;
-use crate::reply::Replies;
+use crate::reply::{Outbox, Replies, Sent};
 use crate::server::Ready;
 use crate::stage::Stages;
 use crate::stats::block::{Block, SharedBlock};
@@ -158,7 +158,7 @@ impl Hubs {
 
     /// Sends replies to one hub.
     pub(crate) fn deliver(&self, hub: usize, replies: Replies) {
-        self.0[hub].inbox.put(Mail::Replies(replies));
+        self.0[hub].inbox.put_replies(replies);
         self.wake(hub);
     }
 
@@ -171,20 +171,26 @@ impl Hubs {
         }
     }
 
-    /// Writes replies of calls that the caller has run, as far as it can; the rest is left to the hub.
-    pub(crate) fn answer(&self, hub: usize, mut replies: Replies) {
+    /// Writes replies of calls that the caller has run, as far as it can; the rest is left to the hub. Leaves room in
+    /// `replies` and `room` for the next.
+    pub(crate) fn answer(&self, hub: usize, replies: &mut Replies, room: &mut Vec<Sent>) {
         let place = &self.0[hub];
-        let (mut sent, mut is_urgent) = {
+        let mut sent = std::mem::take(room);
+        let (buffer, mut is_urgent) = {
             let counting = place.by_workers.begin();
-            replies.decide(&place.stages, |entry, done| counting.answered(entry, done.verdict, done.queued, done.ran))
+            replies.decide(&place.stages, &mut sent, |entry, done| {
+                counting.answered(entry, done.verdict, done.queued, done.ran);
+            })
         };
-        place.inbox.put(Mail::Replies(replies));
+        *replies = place.inbox.put_replies(std::mem::take(replies));
         if !sent.is_empty() {
             for sent in &mut sent {
                 is_urgent |= sent.write(&place.lines);
             }
-            place.inbox.put(Mail::Sent(sent));
+            sent = place.inbox.put_sent(sent);
         }
+        *room = sent;
+        replies.set_room(buffer);
         if is_urgent || !place.inbox.comes() {
             self.wake(hub);
         }
@@ -199,17 +205,17 @@ impl Hubs {
     #[cfg(test)]
     pub(crate) fn take_delivered(&self, hub: usize) -> Vec<Replies> {
         let mut mails = Vec::new();
-        self.0[hub].inbox.take(&mut mails);
+        self.0[hub].inbox.take(&mut mails, &mut Room::default());
         let replies = |mail| if let Mail::Replies(replies) = mail { replies } else { panic!("{mail:?}") };
         mails.into_iter().map(replies).collect()
     }
 
-    /// The same as [`Self::answer`] for all hubs that have any replies, by number.
-    /// Leaves the room for others.
-    pub(crate) fn answer_all(&self, replies: &mut Vec<Replies>) {
-        for (hub, replies) in replies.drain(..).enumerate() {
+    /// The same as [`Self::answer`] for all hubs that have any replies.
+    pub(crate) fn answer_all(&self, outbox: &mut Outbox) {
+        outbox.is_due = false;
+        for (hub, replies) in outbox.by_hub.iter_mut().enumerate() {
             if !replies.is_empty() {
-                self.answer(hub, replies);
+                self.answer(hub, replies, &mut outbox.sent);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::estimate::{QUANTUM, QUANTUM_NS};
 use crate::job::{Job, Shell, Ticket};
 use crate::pool::growth::State;
-use crate::reply::Replies;
+use crate::reply::{Outbox, Replies};
 use crate::stats::outcome::Verdict;
 use crate::time::Instant;
 
@@ -111,13 +111,13 @@ impl Tray {
         }
     }
 
-    /// The next job for the worker itself; the one before is done. `replies`, which is empty, gets what is to be sent
-    /// before that runs: the job is expected to be slow, or behind many quick ones, or there is none.
+    /// The next job for the worker itself; the one before is done. `outbox`, which has none, gets the replies that are to
+    /// be sent before that runs: the job is expected to be slow, or behind many quick ones, or there is none.
     ///
     /// When there is neither, the tray is closed. While replies are sent it is open, for a worker that stays: what is put
     /// in meanwhile is for it.
-    pub(crate) fn next(&self, now: Instant, leaves: bool, replies: &mut Vec<Replies>) -> Option<Job> {
-        self.lock().next(now, leaves, replies)
+    pub(crate) fn next(&self, now: Instant, leaves: bool, outbox: &mut Outbox) -> Option<Job> {
+        self.lock().next(now, leaves, outbox)
     }
 
     /// Keeps the reply to a job until the worker sends what it has.
@@ -133,12 +133,12 @@ impl Tray {
         (job, verdict, packet): (Job, Verdict, &mut Vec<u8>),
         now: Instant,
         leaves: bool,
-        replies: &mut Vec<Replies>,
+        outbox: &mut Outbox,
     ) -> Option<Job> {
         let shell = job.empty();
         let mut inner = self.lock();
         inner.answer(shell, verdict, now, packet);
-        inner.next(now, leaves, replies)
+        inner.next(now, leaves, outbox)
     }
 
     /// Keeps the reply to a job that is needed no more, or is gone.
@@ -149,9 +149,9 @@ impl Tray {
     /// The next job, for a worker that has no replies.
     #[cfg(test)]
     pub(crate) fn pop(&self, now: Instant) -> Option<Job> {
-        let mut replies = Vec::new();
-        let next = self.next(now, false, &mut replies);
-        assert!(replies.is_empty());
+        let mut outbox = Outbox::default();
+        let next = self.next(now, false, &mut outbox);
+        assert!(!outbox.is_due);
         next
     }
 
@@ -167,9 +167,7 @@ impl Tray {
         }
         inner.load = inner.running;
         let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
-        let mut replies = Vec::new();
-        inner.take_replies(&mut replies);
-        Some(Rescued { jobs, replies })
+        Some(Rescued { jobs, replies: inner.rescue_replies() })
     }
 
     /// The worker leaves or has ended: nothing is put in from now on. Returns what it leaves behind.
@@ -180,9 +178,7 @@ impl Tray {
         inner.load = 0;
         inner.running = 0;
         let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
-        let mut replies = Vec::new();
-        inner.take_replies(&mut replies);
-        Rescued { jobs, replies }
+        Rescued { jobs, replies: inner.rescue_replies() }
     }
 
     /// A new worker gets this tray.
@@ -229,19 +225,19 @@ impl Inner {
         self.jobs.push_back((job, estimate));
     }
 
-    fn next(&mut self, now: Instant, leaves: bool, replies: &mut Vec<Replies>) -> Option<Job> {
+    fn next(&mut self, now: Instant, leaves: bool, outbox: &mut Outbox) -> Option<Job> {
         self.load -= self.running;
         self.running = 0;
         self.since = now;
         let Some((job, estimate)) = self.jobs.pop_front() else {
             self.open = self.has_replies && !leaves;
-            self.take_replies(replies);
+            self.take_replies(outbox);
             return None;
         };
         self.running = estimate;
         self.has_run = true;
         if self.is_ripe || estimate > QUANTUM_NS {
-            self.take_replies(replies);
+            self.take_replies(outbox);
         }
         Some(job)
     }
@@ -258,11 +254,21 @@ impl Inner {
         replies
     }
 
-    fn take_replies(&mut self, replies: &mut Vec<Replies>) {
+    fn take_replies(&mut self, outbox: &mut Outbox) {
         self.is_ripe = false;
         if std::mem::take(&mut self.has_replies) {
-            replies.extend(self.replies.iter_mut().map(Replies::take));
+            outbox.is_due = true;
+            outbox.by_hub.resize_with(self.replies.len(), Replies::default);
+            for (replies, out) in self.replies.iter_mut().zip(&mut outbox.by_hub) {
+                *out = replies.take_for(std::mem::take(out));
+            }
         }
+    }
+
+    fn rescue_replies(&mut self) -> Vec<Replies> {
+        let mut outbox = Outbox::default();
+        self.take_replies(&mut outbox);
+        outbox.take()
     }
 }
 
@@ -327,6 +333,37 @@ mod tests {
         let mut late = jobs(&[1]);
         tray.offer(&mut late, now);
         assert_eq!(late.0.len(), 1, "closed by the pop that found nothing");
+    }
+
+    #[test]
+    fn what_is_put_in_while_a_worker_sends_its_replies_is_for_it_unless_it_leaves() {
+        let now = Instant::now();
+        for leaves in [false, true] {
+            let (tray, mut outbox) = (Tray::new(1, now), Outbox::default());
+            tray.fill(&mut jobs(&[1]), now);
+            let first = tray.next(now, leaves, &mut outbox).unwrap();
+            assert!(tray.go_on((first, Verdict::OK, &mut b"reply".to_vec()), now, leaves, &mut outbox).is_none());
+            assert!(outbox.is_due && outbox.take()[0].len() == 1);
+            let mut more = jobs(&[1]);
+            tray.offer(&mut more, now);
+            assert_eq!(more.0.len(), usize::from(leaves));
+            assert_eq!(tray.next(now, leaves, &mut outbox).is_some(), !leaves);
+            tray.next(now, leaves, &mut outbox);
+            assert_eq!(tray.state(now), State::Idle { since: now }, "it has nothing more to send");
+        }
+    }
+
+    #[test]
+    fn replies_leave_before_a_call_that_is_expected_to_be_slow_and_not_before_a_quick_one() {
+        let now = Instant::now();
+        for (micros, is_due) in [(20, false), (60, true)] {
+            let (tray, mut outbox) = (Tray::new(1, now), Outbox::default());
+            tray.fill(&mut jobs(&[1]), now);
+            let first = tray.pop(now).unwrap();
+            tray.inner.lock().unwrap().add(Job::for_test(7), micros * 1000);
+            let next = tray.go_on((first, Verdict::OK, &mut b"reply".to_vec()), now, false, &mut outbox);
+            assert_eq!((serial(next), outbox.is_due), (Some(7), is_due));
+        }
     }
 
     #[test]

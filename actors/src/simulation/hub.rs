@@ -361,7 +361,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn deliver(&mut self, replies: Replies, shared: &Shared) {
+    pub(super) fn deliver(&mut self, mut replies: Replies, shared: &Shared) {
         let mut keys = Vec::new();
         let mut runs = Vec::new();
         let now = shared.now.get();

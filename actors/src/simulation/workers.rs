@@ -13,7 +13,7 @@ use super::hub::Shared;
 use crate::job::{Job, Ticket};
 use crate::pool::growth::{self, Bounds, Demand};
 use crate::pool::place::ORDINARY;
-use crate::reply::Replies;
+use crate::reply::{Outbox, Replies};
 use crate::stats::outcome::Verdict;
 use crate::time::Instant;
 
@@ -126,9 +126,9 @@ impl Worker {
         let now = self.answered.take().unwrap_or(shared.now.get());
         loop {
             let leaves = handover.place(place).leaving.load(SeqCst);
-            let mut replies = Vec::new();
-            let next = handover.tray(place).next(now, leaves, &mut replies);
-            let is_over = next.is_none() && replies.is_empty();
+            let mut outbox = Outbox::default();
+            let next = handover.tray(place).next(now, leaves, &mut outbox);
+            let (is_over, replies) = (next.is_none() && !outbox.is_due, outbox.take());
             if let Some(mut job) = next {
                 let may_run = job.begin(handover.hubs(), now);
                 handover.hubs().deliver_all(replies);

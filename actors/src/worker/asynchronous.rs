@@ -25,7 +25,7 @@ use crate::incident;
 use crate::job::{Job, Ticket};
 use crate::pool::handover::Handover;
 use crate::program::handler::Answer;
-use crate::reply::Replies;
+use crate::reply::Outbox;
 use crate::server::Ready;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
@@ -103,7 +103,7 @@ impl Actor for AsyncWorker {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let outbox = std::iter::repeat_with(Replies::default).take(self.handover.hubs().len()).collect();
+        let outbox = Outbox::new(self.handover.hubs().len());
         let feed = Rc::new(AsyncFeed {
             number: self.appointment.post.place,
             handover: self.handover.clone(),
@@ -213,7 +213,7 @@ struct AsyncFeed {
     handover: Arc<Handover>,
     queue: RefCell<VecDeque<Job>>,
     futures: RefCell<Futures>,
-    outbox: RefCell<Vec<Replies>>,
+    outbox: RefCell<Outbox>,
     /// Whether the worker has ended, and its place may be another's.
     has_ended: Cell<bool>,
     desk: RefCell<Weak<Desk>>,
@@ -221,11 +221,7 @@ struct AsyncFeed {
 
 impl AsyncFeed {
     fn send_replies(&self) {
-        for (hub, replies) in self.outbox.borrow_mut().iter_mut().enumerate() {
-            if !replies.is_empty() {
-                self.handover.hubs().answer(hub, replies.take());
-            }
-        }
+        self.handover.hubs().answer_all(&mut self.outbox.borrow_mut());
     }
 
     /// Drops the futures of calls that were ended.
@@ -258,7 +254,7 @@ impl AsyncFeed {
 
     /// A call that was answered before has ended without a result.
     fn gone(&self, ticket: &Ticket) {
-        self.outbox.borrow_mut()[usize::from(ticket.hub)].gone(ticket, Instant::now());
+        self.outbox.borrow_mut().by_hub[usize::from(ticket.hub)].gone(ticket, Instant::now());
         self.left();
     }
 }
@@ -287,14 +283,14 @@ impl Feed for Rc<AsyncFeed> {
         self.handover.async_place(self.number).beat.end();
         let shell = job.empty();
         let hub = usize::from(shell.ticket().hub);
-        self.outbox.borrow_mut()[hub].push(shell.ticket(), verdict, Instant::now(), packet);
-        self.outbox.borrow_mut()[hub].give_back(shell);
+        self.outbox.borrow_mut().by_hub[hub].push(shell.ticket(), verdict, Instant::now(), packet);
+        self.outbox.borrow_mut().by_hub[hub].give_back(shell);
         self.left();
     }
 
     fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         self.handover.async_place(self.number).beat.end();
-        self.outbox.borrow_mut()[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), packet);
+        self.outbox.borrow_mut().by_hub[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), packet);
         self.left();
     }
 
@@ -392,7 +388,7 @@ impl Drop for Unanswered {
         let error = postroom_protocol::Error::internal(incident);
         ticket.fail(&error, &mut packet);
         let now = Instant::now();
-        feed.outbox.borrow_mut()[usize::from(ticket.hub)].push(&ticket, Verdict::of(&error), now, &mut packet);
+        feed.outbox.borrow_mut().by_hub[usize::from(ticket.hub)].push(&ticket, Verdict::of(&error), now, &mut packet);
         // Whichever is dropped last, the worker or this, sends it.
         feed.send_replies();
     }

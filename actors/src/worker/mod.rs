@@ -23,7 +23,7 @@ use crate::job::{Job, Ticket};
 use crate::pool::handover::Handover;
 use crate::pool::place::WorkerPlace;
 use crate::program::handler::Answer;
-use crate::reply::Replies;
+use crate::reply::Outbox;
 use crate::server::Ready;
 use crate::stats::outcome::Verdict;
 use crate::supervisor::{Ended, Post};
@@ -56,7 +56,7 @@ impl Actor for Worker {
     fn started(&mut self, ctx: &mut Self::Context) {
         let number = self.post.place;
         let place = self.handover.place(number).clone();
-        let feed = WorkerFeed { number, handover: self.handover.clone(), place, replies: RefCell::default() };
+        let feed = WorkerFeed { number, handover: self.handover.clone(), place, outbox: RefCell::default() };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
         let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed));
         self.desk = Some(desk);
@@ -104,8 +104,8 @@ struct WorkerFeed {
     number: usize,
     handover: Arc<Handover>,
     place: Arc<WorkerPlace>,
-    /// Room for what is sent, empty meanwhile.
-    replies: RefCell<Vec<Replies>>,
+    /// What is being sent; room for it meanwhile.
+    outbox: RefCell<Outbox>,
 }
 
 impl WorkerFeed {
@@ -122,12 +122,12 @@ impl WorkerFeed {
     }
 
     /// Does what the tray says, until there is a job that may run.
-    fn work(&self, mut next: Option<Job>, replies: &mut Vec<Replies>, mut now: Instant) -> Option<Job> {
+    fn work(&self, mut next: Option<Job>, outbox: &mut Outbox, mut now: Instant) -> Option<Job> {
         loop {
-            let is_over = next.is_none() && replies.is_empty();
+            let is_over = next.is_none() && !outbox.is_due;
             let may_run = next.as_mut().is_some_and(|job| job.begin(self.handover.hubs(), now));
-            if !replies.is_empty() {
-                self.handover.hubs().answer_all(replies);
+            if outbox.is_due {
+                self.handover.hubs().answer_all(outbox);
                 // The calls behind this are not to count for it.
                 now = Instant::now();
             }
@@ -152,16 +152,16 @@ impl WorkerFeed {
                     return None;
                 }
             }
-            next = self.place.tray.next(now, self.leaves(), replies);
+            next = self.place.tray.next(now, self.leaves(), outbox);
         }
     }
 }
 
 impl Feed for WorkerFeed {
     fn pop(&self) -> Option<Job> {
-        let (now, mut replies) = (Instant::now(), self.replies.borrow_mut());
-        let next = self.place.tray.next(now, self.leaves(), &mut replies);
-        self.work(next, &mut replies, now)
+        let (now, mut outbox) = (Instant::now(), self.outbox.borrow_mut());
+        let next = self.place.tray.next(now, self.leaves(), &mut outbox);
+        self.work(next, &mut outbox, now)
     }
 
     fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
@@ -171,9 +171,9 @@ impl Feed for WorkerFeed {
 
     fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
         // One look at the clock for each call: the end of one is the beginning of the next.
-        let (now, mut replies) = (self.end(&job.ticket), self.replies.borrow_mut());
-        let next = self.place.tray.go_on((job, verdict, packet), now, self.leaves(), &mut replies);
-        self.work(next, &mut replies, now)
+        let (now, mut outbox) = (self.end(&job.ticket), self.outbox.borrow_mut());
+        let next = self.place.tray.go_on((job, verdict, packet), now, self.leaves(), &mut outbox);
+        self.work(next, &mut outbox, now)
     }
 
     fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
