@@ -38,7 +38,8 @@ impl Future for Flight<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Stage::Submitted(serial) = self.stage {
             // A waker is dropped after the lock.
-            let (taken, _old) = self.link.lock().take(serial, context.waker());
+            let mut old = None;
+            let taken = self.link.lock().take(serial, context.waker(), &mut old);
             return match taken {
                 Some(result) => {
                     self.stage = Stage::Over;
@@ -47,25 +48,25 @@ impl Future for Flight<'_> {
                 None => Poll::Pending,
             };
         }
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Prepared(outgoing) => {
-                let (submitted, driver) = {
-                    let mut state = self.link.lock();
-                    (state.submit(outgoing, context.waker()), state.unpark())
-                };
-                if let Some(driver) = driver {
-                    driver.wake();
-                }
-                match submitted {
-                    Ok(serial) => {
-                        self.stage = Stage::Submitted(serial);
-                        Poll::Pending
-                    }
-                    Err(error) => Poll::Ready(Err(error)),
-                }
+        let Self { link, stage } = &mut *self;
+        // Polled after it was ready: there is nothing to give, and nobody who may ask.
+        let Stage::Prepared(outgoing) = stage else { return Poll::Pending };
+        let (submitted, driver) = {
+            let mut state = link.lock();
+            (state.submit(outgoing, context.waker()), state.unpark())
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        match submitted {
+            Ok(serial) => {
+                *stage = Stage::Submitted(serial);
+                Poll::Pending
             }
-            // Polled after it was ready: there is nothing to give, and nobody who may ask.
-            Stage::Submitted(_) | Stage::Over => Poll::Pending,
+            Err(error) => {
+                *stage = Stage::Over;
+                Poll::Ready(Err(error))
+            }
         }
     }
 }

@@ -10,9 +10,10 @@ use crate::exchange::calls::{Answer, Outgoing};
 use crate::exchange::slots::MAX_CALLS;
 
 impl State {
-    /// Takes a call in: sends it if there is room, and lets it wait if there is none. Returns its serial.
+    /// Takes a call in: sends it if there is room, and lets it wait if there is none. Returns its serial. What it has is
+    /// taken out of `outgoing`, part by part: a copy of the whole waits for its own writes.
     #[inline]
-    pub(in crate::exchange) fn submit(&mut self, outgoing: Outgoing, waker: &Waker) -> Result<u32, CallError> {
+    pub(in crate::exchange) fn submit(&mut self, outgoing: &mut Outgoing, waker: &Waker) -> Result<u32, CallError> {
         match &self.phase {
             Phase::Ended(reason) => return Err(CallError::Closed(reason.clone())),
             Phase::Unreachable(error) => return Err(CallError::Connect(error.clone())),
@@ -21,6 +22,14 @@ impl State {
             }
             Phase::Connecting | Phase::Open => {}
         }
+        let outgoing = Outgoing {
+            procedure: outgoing.procedure,
+            payload: std::mem::take(&mut outgoing.payload),
+            deadline: outgoing.deadline,
+            metadata: outgoing.metadata.take(),
+            idempotent: outgoing.idempotent,
+            role: outgoing.role,
+        };
         let call = Call { outgoing, phase: CallPhase::Waiting, resends: 0, position: 0, waker: Some(waker.clone()) };
         let Some(serial) = self.calls.insert(call) else {
             return Err(CallError::Refused(Error::overloaded("calls of one client", MAX_CALLS as u64, None)));
@@ -39,27 +48,26 @@ impl State {
     }
 
     /// The result of the call, if it is there, which ends the call; else `waker` is kept for when it is.
-    /// The second value is to be dropped after the lock is released.
+    /// What is put into `old` is to be dropped after the lock is released.
     #[inline]
     pub(in crate::exchange) fn take(
         &mut self,
         serial: u32,
         waker: &Waker,
-    ) -> (Option<Result<Answer, CallError>>, Option<Waker>) {
-        match self.calls.get_mut(serial) {
-            Some(Call { phase: phase @ CallPhase::Done(_), waker, .. }) => {
-                // Taken out of the slot by itself: the whole call is ten times as long.
-                let (done, waker) = (std::mem::replace(phase, CallPhase::Abandoned), waker.take());
-                self.calls.remove(serial);
-                match done {
-                    CallPhase::Done(result) => (Some(result), waker),
-                    _ => (None, waker),
-                }
-            }
-            Some(call) if call.waker.as_ref().is_some_and(|old| old.will_wake(waker)) => (None, None),
-            Some(call) => (None, call.waker.replace(waker.clone())),
-            None => (None, None),
+        old: &mut Option<Waker>,
+    ) -> Option<Result<Answer, CallError>> {
+        let call = self.calls.get_mut(serial)?;
+        if matches!(call.phase, CallPhase::Done(_)) {
+            *old = call.waker.take();
+            // Taken out of the slot by itself: the whole call is ten times as long.
+            let done = std::mem::replace(&mut call.phase, CallPhase::Abandoned);
+            self.calls.remove(serial);
+            return if let CallPhase::Done(result) = done { Some(result) } else { None };
         }
+        if !call.waker.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *old = call.waker.replace(waker.clone());
+        }
+        None
     }
 
     /// The caller is gone. What is returned is to be dropped after the lock is released.
