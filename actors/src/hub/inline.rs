@@ -105,6 +105,20 @@ impl InlineFeed {
         calls.shrink_to(KEPT);
     }
 
+    /// Sends what is to leave before more calls run, and gives the next of these.
+    fn proceed(&self, hub: &Rc<HubCore>, block: Option<Job>, mut now: Instant) -> Option<Job> {
+        if self.is_ripe() {
+            self.send(hub);
+            // The calls behind this are not to count for it.
+            now = Instant::now();
+        }
+        let next = self.next(hub, block, now);
+        if next.is_none() {
+            self.send(hub);
+        }
+        next
+    }
+
     /// The next call that is to run, now: in the block of the last, if that is not on loan to a handler.
     fn next(&self, hub: &HubCore, mut block: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
@@ -173,11 +187,7 @@ impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
         // The hub is there for as long as its arbiter.
         let hub = self.hub.borrow().upgrade()?;
-        let next = self.next(&hub, self.block.take(), Instant::now());
-        if next.is_none() || self.is_ripe() {
-            self.send(&hub);
-        }
-        next
+        self.proceed(&hub, self.block.take(), Instant::now())
     }
 
     fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
@@ -190,11 +200,7 @@ impl Feed for Rc<InlineFeed> {
         // One look at the clock for each call: the end of one is the beginning of the next.
         let now = Instant::now();
         self.end(&hub, &job.ticket, verdict, packet, now);
-        let next = self.next(&hub, Some(job), now);
-        if next.is_none() || self.is_ripe() {
-            self.send(&hub);
-        }
-        next
+        self.proceed(&hub, Some(job), now)
     }
 
     fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
