@@ -10,42 +10,42 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
-use bytes::Bytes;
-use postroom_protocol::{Error, Header};
+use postroom_protocol::Error;
 use tokio::sync::mpsc;
 
 use crate::desk::Desk;
 use crate::events::Bulletin;
-use crate::hub::calls::{Calls, Ended, Place};
+use crate::hub::calls::Calls;
 use crate::hub::events::Subscriptions;
-use crate::hub::inline::{InlineFeed, Keys, Lies, Waiting};
+use crate::hub::inline::{InlineFeed, Keys};
 use crate::hub::line::Line;
 use crate::hub::table::Table;
 use crate::hub::{Hub, Mail, Room, SOON, Welcome};
-use crate::job::{ClientKey, Content, Job, Payload, SHARED_PAYLOAD, Shell, Ticket};
+use crate::job::{ClientKey, Job, Shell, Ticket};
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::pool::handover::Handover;
 use crate::pool::tray::OVERDUE;
-use crate::program::registry::ProcedureEntry;
-use crate::program::{Class, Codec};
-use crate::reader::client::{Accept, Arguments, Client, Found, Named, Sink, Start};
+use crate::reader::client::Client;
 use crate::reader::deadlines::Deadlines;
 use crate::reader::{Connection, Reader, Socket};
 use crate::reply::{Done, Replies, Sent};
 use crate::runs::{Run, Runs};
 use crate::stage::CallRef;
 use crate::stats::block::Block;
-use crate::stats::buckets::bucket;
-use crate::stats::outcome::Verdict;
 use crate::time::Instant;
+
+mod collected;
+mod sink;
+
+use collected::{Collected, KEPT};
+pub(crate) use sink::HubSink;
 
 /// The size of the buffer that the readers of an arbiter read into, one after the other.
 const READ_BUFFER: usize = 64 * 1024;
@@ -87,78 +87,6 @@ pub(crate) struct HubCore {
 impl std::fmt::Debug for HubCore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HubCore").field("number", &self.number).finish_non_exhaustive()
-    }
-}
-
-/// The calls of one turn.
-#[derive(Debug, Default)]
-struct Collected {
-    blocking: Lot,
-    asynchronous: Lot,
-    inline: VecDeque<Waiting>,
-    payloads: Payloads,
-}
-
-/// Payloads of one turn, behind each other.
-#[derive(Debug, Default)]
-struct Payloads {
-    bytes: Vec<u8>,
-    /// How many one turn took lately, to allocate about right.
-    expected: usize,
-}
-
-impl Payloads {
-    /// Puts a payload behind the others, unless it is big.
-    fn lay(&mut self, arguments: Arguments<'_>) -> Lies {
-        match arguments {
-            Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
-                let start = self.bytes.len();
-                if start == 0 {
-                    self.bytes.reserve(self.expected);
-                }
-                self.bytes.extend_from_slice(bytes);
-                Lies::Together(start..self.bytes.len())
-            }
-            Arguments::Borrowed(bytes) => Lies::Apart(Bytes::copy_from_slice(bytes)),
-            Arguments::Owned(bytes) => Lies::Apart(bytes),
-        }
-    }
-
-    fn take(&mut self) -> Bytes {
-        self.expected = self.bytes.len();
-        Bytes::from(std::mem::take(&mut self.bytes))
-    }
-}
-
-/// The calls of one class. A job whose payload lies in the buffer is without it until the turn is over.
-#[derive(Debug, Default)]
-struct Lot {
-    jobs: VecDeque<Job>,
-    /// Where payloads lie in the buffer, each with the index of its job.
-    payloads: Vec<(usize, Range<usize>)>,
-    /// How many calls one turn took lately.
-    expected: usize,
-}
-
-/// So much room for calls is kept from one turn to the next, and so many blocks for jobs.
-const KEPT: usize = 1024;
-
-impl Collected {
-    fn is_empty(&self) -> bool {
-        self.blocking.jobs.is_empty() && self.asynchronous.jobs.is_empty() && self.inline.is_empty()
-    }
-
-    /// Gives all jobs their payloads. Returns the buffer in which they lie.
-    fn complete(&mut self) -> Bytes {
-        let shared = self.payloads.take();
-        for lot in [&mut self.blocking, &mut self.asynchronous] {
-            lot.expected = lot.jobs.len().min(KEPT);
-            for (job, payload) in lot.payloads.drain(..) {
-                lot.jobs[job].payload = Payload::within(shared.clone(), payload);
-            }
-            lot.payloads.shrink_to(KEPT);
-        }
-        shared
     }
 }
 
@@ -565,116 +493,5 @@ impl HubCore {
         if let Some(turn) = &*self.turn.borrow() {
             turn.wake_by_ref();
         }
-    }
-}
-
-/// Takes the accepted calls of one client into the basket.
-pub(crate) struct HubSink<'a> {
-    hub: &'a HubCore,
-    key: ClientKey,
-    peer: Peer,
-}
-
-impl HubSink<'_> {
-    fn calls(&self) -> std::cell::RefMut<'_, Calls> {
-        self.hub.calls.borrow_mut()
-    }
-}
-
-impl Sink for HubSink<'_> {
-    fn find(&self, header: &Header) -> Result<Found, Error> {
-        let registry = self.hub.handover.registry();
-        let entry = registry.find(header.program, header.version, header.procedure)?;
-        Ok(Found { entry, codec: registry.procedure(entry).codec })
-    }
-
-    fn find_method(&self, method: &str) -> Result<Named, Error> {
-        let registry = self.hub.handover.registry();
-        let entry = registry.find_method(method)?;
-        let &ProcedureEntry { program, version, number: procedure, codec, .. } = registry.procedure(entry);
-        Ok(Named { found: Found { entry, codec }, program, version, procedure })
-    }
-
-    fn codec(&self, header: &Header) -> Codec {
-        self.hub.handover.registry().codec(header.program, header.version)
-    }
-
-    fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
-        let (entry, deadline) = (call.entry, call.deadline);
-        let call = self.calls().accept(self.key, call, place);
-        self.hub.stats.accepted(entry);
-        if let Some(deadline) = deadline
-            && self.hub.sleeps_until.get().is_none_or(|until| deadline < until)
-        {
-            self.hub.wake_turn();
-        }
-        call
-    }
-
-    fn moved(&mut self, call: CallRef, place: Place) {
-        self.calls().moved(call, place);
-    }
-
-    fn oldest(&self, header: &Header) -> Option<CallRef> {
-        self.calls().oldest(self.key, header)
-    }
-
-    fn unanswered(&self) -> Vec<(CallRef, bool)> {
-        let registry = self.hub.handover.registry();
-        let unanswered = self.calls().unanswered(self.key);
-        unanswered.into_iter().map(|(call, entry)| (call, registry.procedure(entry).runs_to_end)).collect()
-    }
-
-    fn end(&mut self, call: CallRef, verdict: Verdict, now: Instant) -> Option<Ended> {
-        let ended = self.calls().end(call)?;
-        if ended.is_running {
-            self.hub.stats.answered_early(ended.entry, verdict);
-        } else {
-            let queued = bucket(now.nanos_since(ended.received));
-            self.hub.stats.answered(ended.entry, verdict, queued, None);
-        }
-        if ended.place == Place::Started {
-            self.hub.handover.ended(self.hub.number, call, ended.entry, ended.cost, ended.is_running);
-        }
-        Some(ended)
-    }
-
-    fn start(&mut self, start: Start<'_>) {
-        let Start { call, accept, arguments } = start;
-        let class = self.hub.handover.registry().procedure(accept.entry).class;
-        let mut basket = self.hub.basket.borrow_mut();
-        if basket.is_empty() {
-            self.hub.wake_turn();
-        }
-        let basket = &mut *basket;
-        let lot = match class {
-            Class::Inline => {
-                let arguments = basket.payloads.lay(arguments);
-                return basket.inline.push_back(Waiting { call, peer: self.peer, arguments });
-            }
-            Class::Blocking => &mut basket.blocking,
-            Class::Asynchronous => &mut basket.asynchronous,
-        };
-        if lot.jobs.is_empty() {
-            lot.jobs.reserve(lot.expected);
-        }
-        let mut job = match self.hub.shells.borrow_mut().pop() {
-            Some(shell) => Job::again(shell),
-            None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
-        };
-        job.ticket.set(self.key, self.peer.client_id(), call, accept);
-        job.peer = self.peer;
-        job.deadline = accept.deadline;
-        if let Some(trace) = accept.trace() {
-            job.trace = Some(trace.clone());
-        }
-        match arguments {
-            Arguments::Borrowed(bytes) if job.payload.take_small(bytes) => {}
-            more => match basket.payloads.lay(more) {
-                Lies::Together(range) => lot.payloads.push((lot.jobs.len(), range)),
-                Lies::Apart(bytes) => job.payload = bytes.into(),
-            },
-        }
-        lot.jobs.push_back(job);
     }
 }

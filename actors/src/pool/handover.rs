@@ -19,8 +19,7 @@
 //! permits of [`Gauge`]), the async workers' inboxes (bounded by the places reserved here). Locks are held for
 //! moments and never while a handler runs; `pending` is locked before a tray or an inbox, never after.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -29,15 +28,17 @@ use actix::Addr;
 use postroom_protocol::Error;
 
 use crate::hub::Hubs;
-use crate::job::{Basket, Job};
+#[cfg(test)]
+use crate::job::Basket;
+use crate::job::Job;
 use crate::limits::Limits;
+use crate::pool::Pool;
 use crate::pool::growth::{Demand, State};
 use crate::pool::meeting::Meeting;
 use crate::pool::pending::{End, Pending};
-use crate::pool::permit::{Full, Gauge};
+use crate::pool::permit::Gauge;
 use crate::pool::place::{AsyncPlace, ORDINARY, PRIORITY, Places, WorkerPlace, takes};
-use crate::pool::tray::{Source, Tray};
-use crate::pool::{Pool, TakeIn};
+use crate::pool::tray::Tray;
 use crate::program::Class;
 use crate::program::registry::Registry;
 use crate::reply::Replies;
@@ -50,13 +51,12 @@ use crate::watchdog::beat::{Beat, Runs};
 use crate::watchdog::rounds::{Kind, Place};
 use crate::worker::asynchronous::Abort;
 
+mod dispatch;
+
 /// So many calls, or so many bytes of them, may be ended while they wait before the pending ones are looked through for
 /// them; at once where a call would be refused for want of their room.
 const SWEEP: usize = 64;
 const SWEEP_BYTES: u64 = 1 << 20;
-
-/// So many workers at work are offered calls when none is idle: the first ones, which are claimed most.
-const OFFERED: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Handover {
@@ -168,133 +168,6 @@ impl Handover {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(SeqCst)
-    }
-
-    /// Hands on what an I/O arbiter got in one turn of its loop. `last` is the worker it gave to before.
-    ///
-    /// Returns whether a call may now wait behind another, so that somebody has to look after it ([`Self::rescue`]).
-    pub(crate) fn dispatch(&self, mut jobs: VecDeque<Job>, last: &Cell<usize>, now: Instant) -> bool {
-        let is_priority = |job: &Job| self.registry.procedure(job.ticket.entry).priority;
-        let mut watch = false;
-        let mut first = Vec::new();
-        if self.has_priority && jobs.iter().any(is_priority) {
-            let (priority, ordinary): (VecDeque<Job>, VecDeque<Job>) = jobs.into_iter().partition(is_priority);
-            jobs = ordinary;
-            let mut priority = Batch { jobs: priority, registry: &self.registry };
-            watch |= self.spread(&mut priority, || self.claim_for_priority(), last, now);
-            first = priority.jobs.into();
-        }
-        let mut jobs = Batch { jobs, registry: &self.registry };
-        let before = jobs.jobs.len();
-        // What waits with the pool goes first: a tray that is topped up all the time would never come to it.
-        let is_next = self.ordinary.waiting() == 0;
-        if before > 0 && is_next {
-            self.tray(last.get()).offer(&mut jobs, now);
-        }
-        watch |= jobs.jobs.len() < before;
-        watch |= self.spread(&mut jobs, || self.ordinary.claim(), last, now);
-        let left = jobs.jobs.len();
-        if left > 0 && is_next {
-            // All are at work. What one of them comes to in time is better off there: to wait with the pool costs more.
-            for worker in 0..self.ordinary.used_slots().min(OFFERED) {
-                if jobs.jobs.is_empty() {
-                    break;
-                }
-                self.tray(worker).offer(&mut jobs, now);
-            }
-            watch |= jobs.jobs.len() < left;
-        }
-        if jobs.jobs.is_empty() && first.is_empty() {
-            return watch;
-        }
-        if first.is_empty() {
-            first = jobs.jobs.into();
-        } else {
-            first.extend(jobs.jobs);
-        }
-        self.pend(first);
-        true
-    }
-
-    /// Gives jobs to workers that `claim` takes. Returns whether one of them waits behind another.
-    fn spread(
-        &self,
-        jobs: &mut Batch<'_>,
-        claim: impl Fn() -> Option<usize>,
-        last: &Cell<usize>,
-        now: Instant,
-    ) -> bool {
-        let mut watch = false;
-        while !jobs.jobs.is_empty() {
-            let Some(worker) = claim() else { break };
-            let before = jobs.jobs.len();
-            self.give(worker, |tray| tray.fill(jobs, now));
-            watch |= before - jobs.jobs.len() > 1;
-            if worker < ORDINARY {
-                last.set(worker);
-            }
-        }
-        watch
-    }
-
-    /// An idle worker for a priority call.
-    fn claim_for_priority(&self) -> Option<usize> {
-        self.ordinary.claim().or_else(|| Some(ORDINARY + self.priority.claim()?))
-    }
-
-    /// Hands on async calls.
-    pub(crate) fn dispatch_async(&self, mut jobs: Vec<Job>) {
-        if self.waiting_async.load(SeqCst) == 0 {
-            while !jobs.is_empty() {
-                let Some((worker, places)) = self.reserve(jobs.len()) else { break };
-                let rest = jobs.split_off(places);
-                if let Err(mut given_back) = self.async_place(worker).put(std::mem::replace(&mut jobs, rest)) {
-                    given_back.append(&mut jobs);
-                    jobs = given_back;
-                }
-            }
-        }
-        if !jobs.is_empty() {
-            self.pend(jobs);
-        }
-    }
-
-    /// Sends calls that no worker can take now to the pool actor, or answers them when too many wait.
-    fn pend(&self, jobs: Vec<Job>) {
-        let mut admitted = Vec::with_capacity(jobs.len());
-        for mut job in jobs {
-            let cost = u64::from(job.ticket.cost);
-            let permit = self.gauge.acquire(cost);
-            match permit.or_else(|full| if self.sweep() { self.gauge.acquire(cost) } else { Err(full) }) {
-                Ok(permit) => {
-                    job.permit = Some(permit);
-                    job.payload.keep_alone();
-                    admitted.push(job);
-                }
-                Err(Full { key, value }) => {
-                    let error = Error::overloaded(key, value, self.retry_after_ms(&job));
-                    self.hubs.refuse(vec![job], &error);
-                }
-            }
-        }
-        let basket = TakeIn(Basket::new(admitted, self.hubs.clone()));
-        match self.pool.get() {
-            Some(pool) => pool.do_send(basket),
-            #[cfg(test)]
-            None => self.baskets.lock().unwrap().push(basket.0),
-            // The pool actor starts before the first client; a basket that is dropped is answered.
-            #[cfg(not(test))]
-            None => drop(basket),
-        }
-    }
-
-    /// When a refused call may be tried again: when what waits now is done, by the measured time of this procedure.
-    fn retry_after_ms(&self, job: &Job) -> u32 {
-        let each = self.registry.procedure(job.ticket.entry).estimate.get();
-        let waiting = self.ordinary.waiting() as u64;
-        let workers = self.ordinary.used_slots().max(1) as u64;
-        let ms = each.saturating_mul(waiting) / workers / 1_000_000;
-        ms.clamp(10, 10_000) as u32
     }
 
     /// The pool actor's part: calls start to wait, unless a worker has become free since.
@@ -665,22 +538,6 @@ impl Handover {
 
 fn take_one(free: &AtomicUsize) -> bool {
     free.fetch_update(SeqCst, SeqCst, |free| free.checked_sub(1)).is_ok()
-}
-
-/// Jobs on their way out of an I/O arbiter.
-struct Batch<'a> {
-    jobs: VecDeque<Job>,
-    registry: &'a Registry,
-}
-
-impl Source for Batch<'_> {
-    fn estimate(&self) -> Option<u64> {
-        self.jobs.front().map(|job| self.registry.procedure(job.ticket.entry).estimate.get())
-    }
-
-    fn take(&mut self) -> Option<Job> {
-        self.jobs.pop_front()
-    }
 }
 
 #[cfg(test)]

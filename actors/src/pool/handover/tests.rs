@@ -1,3 +1,6 @@
+use std::cell::Cell;
+
+use super::dispatch::Batch;
 use super::*;
 use crate::estimate::QUANTUM;
 use crate::program::{Class, Procedure, Program};

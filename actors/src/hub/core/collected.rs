@@ -1,0 +1,85 @@
+//! What the readers of an arbiter have accepted in one turn of its loop, until the hub hands it on.
+//!
+//! Plain data, filled by the readers' [`HubSink`](super::sink::HubSink) and emptied in the same turn. Bound: what the
+//! readers of one turn may accept (`max_client_requests` each).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::hub::inline::{Lies, Waiting};
+use crate::job::{Job, Payload, SHARED_PAYLOAD};
+use crate::reader::client::Arguments;
+
+/// So much room for calls is kept from one turn to the next, and so many blocks for jobs.
+pub(super) const KEPT: usize = 1024;
+
+/// The calls of one turn.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    pub(super) blocking: Lot,
+    pub(super) asynchronous: Lot,
+    pub(super) inline: VecDeque<Waiting>,
+    pub(super) payloads: Payloads,
+}
+
+/// Payloads of one turn, behind each other.
+#[derive(Debug, Default)]
+pub(super) struct Payloads {
+    bytes: Vec<u8>,
+    /// How many one turn took lately, to allocate about right.
+    expected: usize,
+}
+
+impl Payloads {
+    /// Puts a payload behind the others, unless it is big.
+    pub(super) fn lay(&mut self, arguments: Arguments<'_>) -> Lies {
+        match arguments {
+            Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
+                let start = self.bytes.len();
+                if start == 0 {
+                    self.bytes.reserve(self.expected);
+                }
+                self.bytes.extend_from_slice(bytes);
+                Lies::Together(start..self.bytes.len())
+            }
+            Arguments::Borrowed(bytes) => Lies::Apart(Bytes::copy_from_slice(bytes)),
+            Arguments::Owned(bytes) => Lies::Apart(bytes),
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.expected = self.bytes.len();
+        Bytes::from(std::mem::take(&mut self.bytes))
+    }
+}
+
+/// The calls of one class. A job whose payload lies in the buffer is without it until the turn is over.
+#[derive(Debug, Default)]
+pub(super) struct Lot {
+    pub(super) jobs: VecDeque<Job>,
+    /// Where payloads lie in the buffer, each with the index of its job.
+    pub(super) payloads: Vec<(usize, Range<usize>)>,
+    /// How many calls one turn took lately.
+    pub(super) expected: usize,
+}
+
+impl Collected {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocking.jobs.is_empty() && self.asynchronous.jobs.is_empty() && self.inline.is_empty()
+    }
+
+    /// Gives all jobs their payloads. Returns the buffer in which they lie.
+    pub(super) fn complete(&mut self) -> Bytes {
+        let shared = self.payloads.take();
+        for lot in [&mut self.blocking, &mut self.asynchronous] {
+            lot.expected = lot.jobs.len().min(KEPT);
+            for (job, payload) in lot.payloads.drain(..) {
+                lot.jobs[job].payload = Payload::within(shared.clone(), payload);
+            }
+            lot.payloads.shrink_to(KEPT);
+        }
+        shared
+    }
+}

@@ -1,0 +1,129 @@
+//! Where the accepted calls of one client go: into the records of the hub and what it has collected.
+//!
+//! Made anew for each thing that happens to a client; it owns nothing. Readers talk to it by the trait [`Sink`].
+
+use postroom_protocol::{Error, Header};
+
+use super::HubCore;
+use crate::hub::calls::{Calls, Ended, Place};
+use crate::hub::inline::{Lies, Waiting};
+use crate::job::{ClientKey, Content, Job, Ticket};
+use crate::peer::Peer;
+use crate::program::registry::ProcedureEntry;
+use crate::program::{Class, Codec};
+use crate::reader::client::{Accept, Arguments, Found, Named, Sink, Start};
+use crate::stage::CallRef;
+use crate::stats::buckets::bucket;
+use crate::stats::outcome::Verdict;
+use crate::time::Instant;
+
+/// Takes the accepted calls of one client into the basket.
+pub(crate) struct HubSink<'a> {
+    pub(super) hub: &'a HubCore,
+    pub(super) key: ClientKey,
+    pub(super) peer: Peer,
+}
+
+impl HubSink<'_> {
+    fn calls(&self) -> std::cell::RefMut<'_, Calls> {
+        self.hub.calls.borrow_mut()
+    }
+}
+
+impl Sink for HubSink<'_> {
+    fn find(&self, header: &Header) -> Result<Found, Error> {
+        let registry = self.hub.handover.registry();
+        let entry = registry.find(header.program, header.version, header.procedure)?;
+        Ok(Found { entry, codec: registry.procedure(entry).codec })
+    }
+
+    fn find_method(&self, method: &str) -> Result<Named, Error> {
+        let registry = self.hub.handover.registry();
+        let entry = registry.find_method(method)?;
+        let &ProcedureEntry { program, version, number: procedure, codec, .. } = registry.procedure(entry);
+        Ok(Named { found: Found { entry, codec }, program, version, procedure })
+    }
+
+    fn codec(&self, header: &Header) -> Codec {
+        self.hub.handover.registry().codec(header.program, header.version)
+    }
+
+    fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
+        let (entry, deadline) = (call.entry, call.deadline);
+        let call = self.calls().accept(self.key, call, place);
+        self.hub.stats.accepted(entry);
+        if let Some(deadline) = deadline
+            && self.hub.sleeps_until.get().is_none_or(|until| deadline < until)
+        {
+            self.hub.wake_turn();
+        }
+        call
+    }
+
+    fn moved(&mut self, call: CallRef, place: Place) {
+        self.calls().moved(call, place);
+    }
+
+    fn oldest(&self, header: &Header) -> Option<CallRef> {
+        self.calls().oldest(self.key, header)
+    }
+
+    fn unanswered(&self) -> Vec<(CallRef, bool)> {
+        let registry = self.hub.handover.registry();
+        let unanswered = self.calls().unanswered(self.key);
+        unanswered.into_iter().map(|(call, entry)| (call, registry.procedure(entry).runs_to_end)).collect()
+    }
+
+    fn end(&mut self, call: CallRef, verdict: Verdict, now: Instant) -> Option<Ended> {
+        let ended = self.calls().end(call)?;
+        if ended.is_running {
+            self.hub.stats.answered_early(ended.entry, verdict);
+        } else {
+            let queued = bucket(now.nanos_since(ended.received));
+            self.hub.stats.answered(ended.entry, verdict, queued, None);
+        }
+        if ended.place == Place::Started {
+            self.hub.handover.ended(self.hub.number, call, ended.entry, ended.cost, ended.is_running);
+        }
+        Some(ended)
+    }
+
+    fn start(&mut self, start: Start<'_>) {
+        let Start { call, accept, arguments } = start;
+        let class = self.hub.handover.registry().procedure(accept.entry).class;
+        let mut basket = self.hub.basket.borrow_mut();
+        if basket.is_empty() {
+            self.hub.wake_turn();
+        }
+        let basket = &mut *basket;
+        let lot = match class {
+            Class::Inline => {
+                let arguments = basket.payloads.lay(arguments);
+                return basket.inline.push_back(Waiting { call, peer: self.peer, arguments });
+            }
+            Class::Blocking => &mut basket.blocking,
+            Class::Asynchronous => &mut basket.asynchronous,
+        };
+        if lot.jobs.is_empty() {
+            lot.jobs.reserve(lot.expected);
+        }
+        let mut job = match self.hub.shells.borrow_mut().pop() {
+            Some(shell) => Job::again(shell),
+            None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
+        };
+        job.ticket.set(self.key, self.peer.client_id(), call, accept);
+        job.peer = self.peer;
+        job.deadline = accept.deadline;
+        if let Some(trace) = accept.trace() {
+            job.trace = Some(trace.clone());
+        }
+        match arguments {
+            Arguments::Borrowed(bytes) if job.payload.take_small(bytes) => {}
+            more => match basket.payloads.lay(more) {
+                Lies::Together(range) => lot.payloads.push((lot.jobs.len(), range)),
+                Lies::Apart(bytes) => job.payload = bytes.into(),
+            },
+        }
+        lot.jobs.push_back(job);
+    }
+}
