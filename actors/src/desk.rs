@@ -44,13 +44,13 @@ pub(crate) trait Feed {
     fn pop(&self) -> Option<Job>;
     /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and the job, for its block.
     fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>);
-    /// Both: takes a reply, and gives the next job.
+    /// The same for a job that is needed no more, or is gone.
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
+    /// [`Self::answer`] and [`Self::pop`] in one, for feeds that do both under one lock and one look at the clock.
     fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
         self.answer(job, verdict, packet);
         self.pop()
     }
-    /// The same for a job that is needed no more, or is gone.
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
     fn nudge(&self);
     /// Runs the future of an async call; only the feed of an async worker gets any.

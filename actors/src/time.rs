@@ -112,6 +112,7 @@ mod tests {
         assert_eq!((later - now, now - later), (Duration::from_nanos(1_234_567_891), Duration::ZERO));
         let never = now + Duration::MAX;
         assert!(never > later && never + Duration::MAX == never);
+        assert!(never.to_std() > later.to_std());
     }
 
     #[test]

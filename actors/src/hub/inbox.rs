@@ -2,7 +2,7 @@
 //!
 //! It lies beside the hub's mailbox, because it has to be seen before the calls of a client are that has read a reply:
 //! the hub empties it at the beginning of each turn. Bound: the calls in progress of the hub's clients. Locked for
-//! moments only.
+//! moments only. Beside it, room for what is sent next: [`ROOMS`] emptied lists of each kind, and as many with the hub.
 //!
 //! A worker that has written its replies in full need not wake the hub, which only has to take note, if that comes by
 //! itself [`SOON`]: it does for a while after each time that it has handed on calls.
@@ -51,6 +51,14 @@ impl Room {
             sent.clear();
             self.sent.push(sent);
         }
+    }
+
+    /// Takes over what another has, as far as there is place; the other keeps the rest.
+    fn take_from(&mut self, other: &mut Self) {
+        let places = (ROOMS - self.replies.len()).min(other.replies.len());
+        self.replies.extend(other.replies.drain(..places));
+        let places = (ROOMS - self.sent.len()).min(other.sent.len());
+        self.sent.extend(other.sent.drain(..places));
     }
 }
 
@@ -120,8 +128,7 @@ impl Inbox {
         if has_mail {
             let mut inner = self.lock();
             std::mem::swap(&mut inner.mails, mails);
-            room.replies.drain(..).for_each(|replies| inner.room.keep_replies(replies));
-            room.sent.drain(..).for_each(|sent| inner.room.keep_sent(sent));
+            inner.room.take_from(room);
         }
         has_mail
     }

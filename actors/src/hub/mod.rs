@@ -173,7 +173,7 @@ impl Hubs {
 
     /// Writes replies of calls that the caller has run, as far as it can; the rest is left to the hub. Leaves room in
     /// `replies` and `room` for the next.
-    pub(crate) fn answer(&self, hub: usize, replies: &mut Replies, room: &mut Vec<Sent>) {
+    fn answer(&self, hub: usize, replies: &mut Replies, room: &mut Vec<Sent>) {
         let place = &self.0[hub];
         let mut sent = std::mem::take(room);
         let (buffer, mut is_urgent) = {

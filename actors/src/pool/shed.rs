@@ -10,8 +10,9 @@
 //! Since clients take turns, each has a queue of its own, and that may stand while calls of others pass by it: each is
 //! looked at for itself ([`Standing`]), and all together, for many clients with a call each (as FQ-CoDel, RFC 8290).
 
-use crate::time::Instant;
 use std::time::Duration;
+
+use crate::time::Instant;
 
 /// Which calls of one class are shed.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! The other end of a connection: sends calls, reads replies, and leaves in one of several ways.
 
-use crate::time::Instant;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
+
+use crate::time::Instant;
 
 use postroom_protocol::{
     Error, Header, Metadata, PacketType, Payload, Splitter, Status, Step, keepalive, metadata, packet,

@@ -1,8 +1,9 @@
 //! What became of each call, checked at every step of its way: accepted, begun, ended early, answered, told.
 
-use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::time::Instant;
 
 use super::config::{Config, TO_END};
 

@@ -541,7 +541,7 @@ impl Handler<Ended> for Supervisor {
             };
             if !has_run {
                 let what = format!("the thread of {name} ended before it ran a call");
-                self.watch().worker_failed(Trouble::Ended, what, Instant::now().to_std());
+                self.watch().worker_failed(Trouble::Ended, what, std::time::Instant::now());
             }
         }
         self.look();

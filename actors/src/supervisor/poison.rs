@@ -6,12 +6,13 @@
 //!
 //! Bound: [`ENTRIES`]; the ones that panicked longest ago make room.
 
-use crate::time::Instant;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
+
+use crate::time::Instant;
 
 use postroom_protocol::{Code, Error};
 
