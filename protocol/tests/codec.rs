@@ -55,6 +55,45 @@ fn arguments_come_as_a_map_or_as_an_array() {
     assert_eq!(codec::decode::<Echo>(unknown_keys).unwrap().id, 7);
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+struct Named {
+    name: String,
+    #[serde(alias = "label", default)]
+    names: Vec<String>,
+    inner: Option<Box<Named>>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, u8>,
+}
+
+#[test]
+fn fields_come_in_any_order_and_under_names_of_any_form() {
+    let inner = Named { name: "in".into(), names: Vec::new(), inner: None, rest: BTreeMap::new() };
+    let rest = BTreeMap::from([("nam".into(), 1), ("namesake".into(), 2)]);
+    let names = vec!["a".to_owned()];
+    let outer = Named { name: "out".into(), names, inner: Some(Box::new(inner)), rest };
+    let [name, names, label] = [&b"\xa4name\xa3out"[..], b"\xa5names\x91\xa1a", b"\xa5label\x91\xa1a"];
+    let [inner, nam, namesake] = [&b"\xa5inner\x81\xa4name\xa2in"[..], b"\xa3nam\x01", b"\xa8namesake\x02"];
+    let [long_name, inner_by_label] =
+        [&b"\xd9\x04name\xa3out"[..], b"\xa5inner\x82\xa5label\x90\xda\x00\x04name\xa2in"];
+    for entries in [
+        [name, names, inner, nam, namesake],
+        [namesake, nam, inner, names, name],
+        [name, label, inner_by_label, namesake, nam],
+        [nam, long_name, inner, label, namesake],
+    ] {
+        let payload = [&[0x85], entries.concat().as_slice()].concat();
+        assert_eq!(codec::decode::<Named>(&payload).as_ref(), Ok(&outer), "{payload:02x?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_told_where_it_starts() {
+    // In their order, so that each of them is expected.
+    assert_error::<Echo>(b"\x82\xa2id\x07\xa4dat", "truncated: the payload ends within the value at offset 6");
+    assert_error::<Echo>(b"\x82\xa2id\x07\xa2id\x07", "duplicate field `id` at offset 0");
+    assert_error::<Echo>(b"\x82\xa2i\xff\x07\xa4data\x07", "invalid string: it is not UTF-8 at offset 1");
+}
+
 #[test]
 fn bytes_come_as_bin_string_or_array() {
     for payload in [&b"\xc4\x02hi"[..], b"\xa2hi", b"\x92\x68\x69"] {

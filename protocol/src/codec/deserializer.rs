@@ -21,11 +21,13 @@ pub(super) struct Deserializer<'de> {
     reader: Reader<'de>,
     /// How many more arrays and maps may be opened inside each other.
     depth_left: usize,
+    /// What the key that comes next is called if a struct's fields come in order. Only ever a guess.
+    expected: Option<&'static str>,
 }
 
 impl<'de> Deserializer<'de> {
     pub(super) fn new(payload: &'de [u8], max_depth: usize) -> Self {
-        Self { reader: Reader::new(payload), depth_left: max_depth }
+        Self { reader: Reader::new(payload), depth_left: max_depth, expected: None }
     }
 
     /// Nothing may follow the value.
@@ -73,14 +75,26 @@ impl<'de> Deserializer<'de> {
                 all_taken(length, elements.left)?;
                 Ok(value)
             }),
-            Token::Map(length) => self.nested(start, |this| {
-                let mut entries = Elements { de: this, left: length };
-                let value = visitor.visit_map(&mut entries)?;
-                all_taken(length, entries.left)?;
-                Ok(value)
-            }),
+            Token::Map(length) => self.entries(length, &[], start, visitor),
         }
         .map_err(|error| error.at(start))
+    }
+
+    /// The entries of a map, of which `fields` are expected first.
+    #[inline]
+    fn entries<V: Visitor<'de>>(
+        &mut self,
+        length: u32,
+        fields: &'static [&'static str],
+        start: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.nested(start, |this| {
+            let mut entries = Entries { elements: Elements { de: this, left: length }, fields: fields.iter() };
+            let value = visitor.visit_map(&mut entries)?;
+            all_taken(length, entries.elements.left)?;
+            Ok(value)
+        })
     }
 }
 
@@ -143,6 +157,33 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, DecodeError> {
         self.deserialize_seq(visitor)
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        let start = self.reader.offset();
+        match self.reader.token()? {
+            Token::Map(length) => {
+                self.entries(length, fields, start, visitor).map_err(|error: DecodeError| error.at(start))
+            }
+            token => self.visit(token, start, visitor),
+        }
+    }
+
+    /// A name that is the expected one is known to be UTF-8.
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let start = self.reader.offset();
+        match self.expected.take() {
+            Some(name) if self.reader.take_str(name) => visitor.visit_borrowed_str(name),
+            _ => return self.deserialize_any(visitor),
+        }
+        .map_err(|error: DecodeError| error.at(start))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(
@@ -213,7 +254,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
 
     forward_to_deserialize_any! {
         bool u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 char str string
-        unit map identifier struct tuple_struct
+        unit map tuple_struct
     }
 }
 
@@ -222,7 +263,7 @@ fn be_128(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0, |value, byte| value << 8 | u128::from(*byte))
 }
 
-/// The elements of an array, or the entries of a map, that have not been taken yet.
+/// The elements of an array that have not been taken yet.
 struct Elements<'a, 'de> {
     de: &'a mut Deserializer<'de>,
     left: u32,
@@ -247,21 +288,29 @@ impl<'de> de::SeqAccess<'de> for Elements<'_, 'de> {
     }
 }
 
-impl<'de> de::MapAccess<'de> for Elements<'_, 'de> {
+/// The entries of a map that have not been taken yet.
+struct Entries<'a, 'de> {
+    elements: Elements<'a, 'de>,
+    /// The names that come next if they come in this order.
+    fields: std::slice::Iter<'static, &'static str>,
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'_, 'de> {
     type Error = DecodeError;
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
-        de::SeqAccess::next_element_seed(self, seed)
+        self.elements.de.expected = self.fields.next().copied();
+        de::SeqAccess::next_element_seed(&mut self.elements, seed)
     }
 
     #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
-        seed.deserialize(&mut *self.de)
+        seed.deserialize(&mut *self.elements.de)
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        Some(self.left as usize)
+        Some(self.elements.left as usize)
     }
 }

@@ -56,6 +56,18 @@ impl<'de> Reader<'de> {
         self.rest.first().copied()
     }
 
+    /// Passes over a string if it is this one, in its shortest form, as all that write names do.
+    #[inline]
+    pub(crate) fn take_str(&mut self, text: &str) -> bool {
+        let Some((&marker, rest)) = self.rest.split_first() else { return false };
+        if usize::from(marker ^ 0xa0) != text.len() || text.len() > 0x1f {
+            return false;
+        }
+        let Some(rest) = rest.strip_prefix(text.as_bytes()) else { return false };
+        self.rest = rest;
+        true
+    }
+
     /// The next token.
     ///
     /// The length of an array or a map is only believed if the bytes that remain can hold it.
