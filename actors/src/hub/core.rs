@@ -326,7 +326,7 @@ impl HubCore {
 
     /// Where a client's calls go.
     pub(crate) fn sink(&self, key: ClientKey, peer: Peer) -> HubSink<'_> {
-        HubSink { hub: self, key, peer }
+        HubSink::new(self, key, peer)
     }
 
     /// Enters a client's deadline; `entered` is its earliest entry.

@@ -125,7 +125,7 @@ struct HubSink<'a> {
 }
 
 impl Sink for HubSink<'_> {
-    fn find(&self, header: &Header) -> Result<Found, Error> {
+    fn find(&mut self, header: &Header) -> Result<Found, Error> {
         let registry = self.shared.handover.registry();
         let entry = registry.find(header.program, header.version, header.procedure)?;
         Ok(Found { entry, codec: registry.procedure(entry).codec })

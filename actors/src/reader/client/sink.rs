@@ -15,7 +15,7 @@ use crate::time::Instant;
 /// Where the accepted calls of one client go, and what is known of them and of procedures.
 pub(crate) trait Sink {
     /// The procedure that a call is for, or what its client is told.
-    fn find(&self, header: &Header) -> Result<Found, Error>;
+    fn find(&mut self, header: &Header) -> Result<Found, Error>;
     /// The procedure that a message calls by its name, or what its client is told.
     fn find_method(&self, method: &str) -> Result<Named, Error>;
     /// The codec in which a call that is not accepted is refused.

@@ -49,7 +49,7 @@ impl Started {
 }
 
 impl Sink for Started {
-    fn find(&self, header: &Header) -> Result<Found, Error> {
+    fn find(&mut self, header: &Header) -> Result<Found, Error> {
         if header.program == 1 {
             Ok(Found { entry: header.procedure as u32, codec: Codec::MessagePack })
         } else {
