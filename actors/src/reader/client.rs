@@ -362,7 +362,7 @@ impl Client {
                 sink.moved(call, Place::Started);
                 self.start(Start { call, accept: &accept, arguments: Arguments::Owned(arguments) }, sink);
             }
-            if self.backlog.is_empty() {
+            if self.backlog.is_empty() && self.backlog.capacity() > 0 {
                 self.backlog = VecDeque::new();
             }
             if self.is_full() {

@@ -141,14 +141,20 @@ impl Connection {
             self.waker = Some(task.waker().clone());
         }
         self.blocked = false;
-        self.write_with(hub.line(key), Instant::now(), |socket, pieces| socket.poll_write(task, pieces));
+        // One look at the clock here, and one for each read.
+        let mut now = Instant::now();
+        // Whoever else changes anything settles it then.
+        let mut is_settled = self.client.output.is_empty() && self.counted.is_some();
+        self.write_with(hub.line(key), now, |socket, pieces| socket.poll_write(task, pieces));
         self.paused = false;
         for _ in 0..READS_PER_TURN {
-            self.settle(key, hub, Instant::now());
+            if !std::mem::take(&mut is_settled) {
+                self.settle(key, hub, now);
+            }
             let read = match self.client.wants() {
                 Wants::Nothing => break,
-                Wants::Input => self.read(key, hub, task),
-                Wants::Discard => self.discard(hub, task),
+                Wants::Input => self.read(key, hub, task, &mut now),
+                Wants::Discard => self.discard(hub, task, &mut now),
             };
             match read {
                 Poll::Pending => return self.end(),
@@ -160,7 +166,7 @@ impl Connection {
                 }
             }
         }
-        self.settle(key, hub, Instant::now());
+        self.settle(key, hub, now);
         if self.client.wants() == Wants::Nothing {
             self.paused = true;
             // Nobody reads, and nobody writes if there is nothing to write: only the socket tells of a client that leaves.
@@ -180,22 +186,36 @@ impl Connection {
         if self.client.is_done() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Reads once and has the client split it. False at the end of input.
-    fn read(&mut self, key: ClientKey, hub: &Rc<HubCore>, task: &mut task::Context<'_>) -> Poll<io::Result<bool>> {
+    /// Reads once and has the client split it; `now` is then. False at the end of input.
+    fn read(
+        &mut self,
+        key: ClientKey,
+        hub: &Rc<HubCore>,
+        task: &mut task::Context<'_>,
+        now: &mut Instant,
+    ) -> Poll<io::Result<bool>> {
         let mut sink = hub.sink(key, *self.client.peer());
         if let Some(room) = self.client.room() {
             let read = task::ready!(self.socket.poll_read(task, room))?;
-            self.client.filled(read.bytes, read.fds, Instant::now(), &mut sink);
+            *now = Instant::now();
+            self.client.filled(read.bytes, read.fds, *now, &mut sink);
             return Poll::Ready(Ok(read.bytes > 0));
         }
         let mut buffer = hub.buffer.borrow_mut();
         let read = task::ready!(self.socket.poll_read(task, &mut buffer))?;
-        self.client.feed(&buffer[..read.bytes], read.fds, Instant::now(), &mut sink);
+        *now = Instant::now();
+        self.client.feed(&buffer[..read.bytes], read.fds, *now, &mut sink);
         Poll::Ready(Ok(read.bytes > 0))
     }
 
-    fn discard(&mut self, hub: &Rc<HubCore>, task: &mut task::Context<'_>) -> Poll<io::Result<bool>> {
+    fn discard(
+        &mut self,
+        hub: &Rc<HubCore>,
+        task: &mut task::Context<'_>,
+        now: &mut Instant,
+    ) -> Poll<io::Result<bool>> {
         let read = task::ready!(self.socket.poll_read(task, &mut hub.buffer.borrow_mut()))?;
+        *now = Instant::now();
         Poll::Ready(Ok(read.bytes > 0))
     }
 
@@ -271,7 +291,9 @@ impl Connection {
     pub(crate) fn settle(&mut self, key: ClientKey, hub: &Rc<HubCore>, now: Instant) {
         let mut sink = hub.sink(key, *self.client.peer());
         // A portion of them, the rest when the others of this arbiter had theirs.
-        self.send_events(hub.line(key), now);
+        if self.client.has_events() {
+            self.send_events(hub.line(key), now);
+        }
         loop {
             if self.client.is_broken() {
                 self.client.disconnect(now, &mut sink);
@@ -321,9 +343,6 @@ impl Connection {
     /// Moves events into the output. From here until they are written no worker writes: nothing of a subscription may
     /// come behind the reply that says that it has ended.
     fn send_events(&mut self, line: Option<&Line>, now: Instant) {
-        if !self.client.has_events() {
-            return;
-        }
         if let Some(mut end) = self.own(line) {
             self.client.send_events(now);
             end.waits = !self.client.output.is_empty();
