@@ -51,10 +51,10 @@ impl Future for Flight<'_> {
         let Self { link, stage } = &mut *self;
         // Polled after it was ready: there is nothing to give, and nobody who may ask.
         let Stage::Prepared(outgoing) = stage else { return Poll::Pending };
-        let (submitted, driver) = {
-            let mut state = link.lock();
-            (state.submit(outgoing, context.waker()), state.unpark())
-        };
+        let mut state = link.lock();
+        let submitted = state.submit(outgoing, context.waker());
+        let driver = state.unpark();
+        drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }

@@ -23,48 +23,51 @@ pub(super) struct Slots {
     free: Vec<u32>,
 }
 
+/// One that is free keeps its call, which holds nothing then.
 #[derive(Debug)]
 struct Slot {
     serial: u32,
-    call: Option<Call>,
+    is_taken: bool,
+    call: Call,
 }
 
 impl Slots {
-    /// Puts a call in and returns its serial, or nothing if there are [`MAX_CALLS`] already.
+    /// A call that is not begun yet and its serial, or nothing if there are [`MAX_CALLS`] already.
     #[inline]
-    pub(super) fn insert(&mut self, call: Call) -> Option<u32> {
-        if let Some(index) = self.free.pop() {
-            let slot = &mut self.slots[index as usize];
-            slot.call = Some(call);
-            return Some(slot.serial);
-        }
-        let serial = self.slots.len() as u32;
-        if serial as usize >= MAX_CALLS {
-            return None;
-        }
-        self.slots.push(Slot { serial, call: Some(call) });
-        Some(serial)
+    pub(super) fn insert(&mut self) -> Option<(u32, &mut Call)> {
+        let index = match self.free.pop() {
+            Some(index) => index as usize,
+            None => {
+                let serial = self.slots.len() as u32;
+                if serial as usize >= MAX_CALLS {
+                    return None;
+                }
+                self.slots.push(Slot { serial, is_taken: false, call: Call::blank() });
+                serial as usize
+            }
+        };
+        let slot = &mut self.slots[index];
+        slot.is_taken = true;
+        Some((slot.serial, &mut slot.call))
     }
 
     /// The call with this serial, if it is still there.
     #[inline]
     pub(super) fn get_mut(&mut self, serial: u32) -> Option<&mut Call> {
         let slot = self.slots.get_mut((serial & INDEX_MASK) as usize)?;
-        if slot.serial != serial {
-            return None;
-        }
-        slot.call.as_mut()
+        (slot.serial == serial && slot.is_taken).then_some(&mut slot.call)
     }
 
-    /// Drops the call with this serial and frees its slot for the next generation. False if it is not there.
+    /// Ends the call with this serial and frees its slot for the next generation. False if it is not there.
     #[inline]
     pub(super) fn remove(&mut self, serial: u32) -> bool {
         let index = serial & INDEX_MASK;
         let Some(slot) = self.slots.get_mut(index as usize) else { return false };
-        if slot.serial != serial || slot.call.is_none() {
+        if slot.serial != serial || !slot.is_taken {
             return false;
         }
-        slot.call = None;
+        slot.call.clear();
+        slot.is_taken = false;
         slot.serial = serial.wrapping_add(1 << INDEX_BITS);
         self.free.push(index);
         true
@@ -72,36 +75,49 @@ impl Slots {
 
     /// The serials of all calls.
     pub(super) fn serials(&self) -> Vec<u32> {
-        self.slots.iter().filter(|slot| slot.call.is_some()).map(|slot| slot.serial).collect()
+        self.slots.iter().filter(|slot| slot.is_taken).map(|slot| slot.serial).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::exchange::calls::{Outgoing, Phase};
-    use crate::procedure::Procedure;
+    use std::task::Waker;
+    use std::time::Duration;
 
-    fn call() -> Call {
-        let procedure = Procedure::new(1, 1, 1);
-        let outgoing = Outgoing::new(procedure, Vec::new());
-        Call { outgoing, phase: Phase::Waiting, resends: 0, position: 0, waker: None }
-    }
+    use super::*;
+    use crate::error::CallError;
+    use crate::exchange::calls::Outgoing;
+    use crate::procedure::Procedure;
 
     #[test]
     fn a_serial_is_good_for_one_use_of_its_slot() {
         let mut slots = Slots::default();
-        let first = slots.insert(call()).unwrap();
-        let second = slots.insert(call()).unwrap();
+        let mut insert = || slots.insert().unwrap().0;
+        let (first, second) = (insert(), insert());
         assert!(slots.remove(first));
         assert!(slots.get_mut(first).is_none() && !slots.remove(first));
-        let third = slots.insert(call()).unwrap();
+        let third = slots.insert().unwrap().0;
         assert_eq!(third & INDEX_MASK, first & INDEX_MASK, "the slot is used again");
         assert_ne!(third, first);
         assert!(slots.get_mut(first).is_none() && slots.get_mut(third).is_some());
         let mut serials = slots.serials();
         serials.sort_unstable();
         assert_eq!(serials, [second, third]);
+    }
+
+    #[test]
+    fn a_slot_that_is_free_holds_nothing_of_its_call() {
+        let mut slots = Slots::default();
+        let (serial, call) = slots.insert().unwrap();
+        let mut outgoing = Outgoing::new(Procedure::new(1, 1, 1), vec![0; 1000]);
+        outgoing.metadata = Some(Box::default());
+        call.begin(&mut outgoing, Some(Waker::noop().clone()));
+        call.fail(CallError::Deadline(Duration::ZERO));
+        assert!(slots.remove(serial));
+        let call = slots.insert().unwrap().1;
+        assert_eq!(call.payload.capacity(), 0);
+        assert!(call.metadata.is_none() && call.waker.is_none());
+        assert!(call.take().is_ok(), "it has failed no more");
     }
 
     #[test]

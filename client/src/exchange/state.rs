@@ -117,8 +117,7 @@ impl State {
             if let Err(error) = self.launch(serial)
                 && let Some(call) = self.calls.get_mut(serial)
             {
-                call.phase = CallPhase::Done(Err(error));
-                self.wakers.extend(call.waker.take());
+                self.wakers.extend(call.fail(error));
             }
         }
     }
@@ -138,11 +137,10 @@ impl State {
             return Ok(());
         };
         let start = self.output.len();
-        let outgoing = &mut call.outgoing;
-        if outgoing.deadline.is_none() && outgoing.metadata.is_none() {
+        if call.deadline.is_none() && call.metadata.is_none() {
             packet::begin(&header_of(call, PacketType::Call, serial), &mut self.output);
         } else {
-            let left = outgoing.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = call.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 // Its caller's own timer is due and ends it; the service need not hear of it.
                 return Ok(());
@@ -151,7 +149,7 @@ impl State {
             let deadline_ms =
                 left.map(|left| u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u32::MAX).max(1));
             packet::begin(&header_of(call, PacketType::CallWithMetadata, serial), &mut self.output);
-            match &mut call.outgoing.metadata {
+            match &mut call.metadata {
                 Some(metadata) => {
                     metadata.deadline_ms = deadline_ms;
                     metadata::encode(metadata, &mut self.output);
@@ -159,15 +157,15 @@ impl State {
                 None => metadata::encode(&Metadata { deadline_ms, ..Metadata::default() }, &mut self.output),
             }
         }
-        let length = (self.output.len() - start + call.outgoing.payload.len()) as u64;
+        let length = (self.output.len() - start + call.payload.len()) as u64;
         if length > u64::from(self.limits.max_packet) {
             self.output.truncate(start);
             return Err(CallError::Refused(Error::too_large(length, "max_packet", self.limits.max_packet)));
         }
-        self.output.extend_from_slice(&call.outgoing.payload);
+        self.output.extend_from_slice(&call.payload);
         packet::finish(start, &mut self.output);
         call.position = self.taken + start as u64;
-        call.phase = match call.outgoing.role {
+        call.phase = match call.role {
             Role::Unsubscribe => CallPhase::Abandoned,
             Role::Plain | Role::Subscribe(_) => CallPhase::Flying,
         };
@@ -177,7 +175,7 @@ impl State {
 }
 
 fn header_of(call: &Call, packet_type: PacketType, serial: u32) -> Header {
-    let procedure = call.outgoing.procedure;
+    let procedure = call.procedure;
     Header {
         program: procedure.program,
         version: procedure.version,

@@ -4,14 +4,14 @@ use std::task::Waker;
 
 use postroom_protocol::{Error, PacketType, packet};
 
-use super::{Call, CallPhase, Phase, State, header_of};
+use super::{CallPhase, Phase, State, header_of};
 use crate::error::{CallError, CloseCause, CloseReason};
 use crate::exchange::calls::{Answer, Outgoing};
 use crate::exchange::slots::MAX_CALLS;
 
 impl State {
     /// Takes a call in: sends it if there is room, and lets it wait if there is none. Returns its serial. What it has is
-    /// taken out of `outgoing`, part by part: a copy of the whole waits for its own writes.
+    /// taken out of `outgoing`.
     #[inline]
     pub(in crate::exchange) fn submit(&mut self, outgoing: &mut Outgoing, waker: &Waker) -> Result<u32, CallError> {
         match &self.phase {
@@ -22,18 +22,10 @@ impl State {
             }
             Phase::Connecting | Phase::Open => {}
         }
-        let outgoing = Outgoing {
-            procedure: outgoing.procedure,
-            payload: std::mem::take(&mut outgoing.payload),
-            deadline: outgoing.deadline,
-            metadata: outgoing.metadata.take(),
-            idempotent: outgoing.idempotent,
-            role: outgoing.role,
-        };
-        let call = Call { outgoing, phase: CallPhase::Waiting, resends: 0, position: 0, waker: Some(waker.clone()) };
-        let Some(serial) = self.calls.insert(call) else {
+        let Some((serial, call)) = self.calls.insert() else {
             return Err(CallError::Refused(Error::overloaded("calls of one client", MAX_CALLS as u64, None)));
         };
+        call.begin(outgoing, Some(waker.clone()));
         if !self.has_room() || !self.waiting.is_empty() {
             self.waiting.push_back(serial);
             return Ok(serial);
@@ -57,12 +49,11 @@ impl State {
         old: &mut Option<Waker>,
     ) -> Option<Result<Answer, CallError>> {
         let call = self.calls.get_mut(serial)?;
-        if matches!(call.phase, CallPhase::Done(_)) {
+        if call.phase == CallPhase::Done {
             *old = call.waker.take();
-            // Taken out of the slot by itself: the whole call is ten times as long.
-            let done = std::mem::replace(&mut call.phase, CallPhase::Abandoned);
+            let result = call.take();
             self.calls.remove(serial);
-            return if let CallPhase::Done(result) = done { Some(result) } else { None };
+            return Some(result);
         }
         if !call.waker.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
             *old = call.waker.replace(waker.clone());
@@ -85,7 +76,7 @@ impl State {
                 self.n_gone += 1;
                 self.forget_gone();
             }
-            CallPhase::Done(_) | CallPhase::Abandoned => {
+            CallPhase::Done | CallPhase::Abandoned => {
                 self.calls.remove(serial);
             }
         }

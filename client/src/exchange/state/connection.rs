@@ -5,10 +5,9 @@ use std::task::Waker;
 
 use postroom_protocol::{Error, HEADER_LEN, Header, Payload, Status};
 
-use super::{Call, CallPhase, Limits, MAX_OUTPUT, Phase, Role, State};
+use super::{CallPhase, Limits, MAX_OUTPUT, Phase, Role, State};
 use crate::directory::{self, ServiceInfo};
 use crate::error::{CallError, CloseReason};
-use crate::exchange::calls::Answer;
 
 /// From how many calls in flight on, and up to how much output, more is expected.
 const BUSY_FROM: u32 = 4;
@@ -74,31 +73,34 @@ impl State {
         let Some(call) = self.calls.get_mut(header.serial) else {
             return false;
         };
-        let procedure = call.outgoing.procedure;
+        let procedure = call.procedure;
         if (header.program, header.version, header.procedure)
             != (procedure.program, procedure.version, procedure.number)
         {
             return false;
         }
-        let opened = match call.outgoing.role {
+        let opened = match call.role {
             Role::Subscribe(key) if header.status == Status::Ok => Some((key, directory::subscription(&payload))),
             _ => None,
         };
         match call.phase {
             CallPhase::Flying => {
-                let is_error = header.status != Status::Ok;
-                let (buffer, offset) = match payload {
-                    // The buffer of the arguments, which are needed no more, takes the reply.
-                    Payload::Borrowed(bytes) => (refill(std::mem::take(&mut call.outgoing.payload), bytes), 0),
-                    Payload::Assembled(assembled) => assembled.into_vec_and_offset(),
-                };
-                call.phase = CallPhase::Done(Ok(Answer { buffer, offset, is_error }));
+                match payload {
+                    Payload::Borrowed(bytes) => {
+                        // The buffer of the arguments, which are needed no more, takes the reply.
+                        refill(&mut call.payload, bytes);
+                        call.offset = 0;
+                    }
+                    Payload::Assembled(assembled) => (call.payload, call.offset) = assembled.into_vec_and_offset(),
+                }
+                call.is_error = header.status != Status::Ok;
+                call.phase = CallPhase::Done;
                 self.wakers.extend(call.waker.take());
             }
             CallPhase::Abandoned => {
                 self.calls.remove(header.serial);
             }
-            CallPhase::Waiting | CallPhase::Done(_) => return false,
+            CallPhase::Waiting | CallPhase::Done => return false,
         }
         self.in_flight -= 1;
         if let Some((key, Some(serial))) = opened {
@@ -110,8 +112,9 @@ impl State {
     /// A reply came that this client does not take: its call fails with `error`. False if no call waits for it.
     pub(crate) fn refuse_answer(&mut self, header: &Header, error: Error) -> bool {
         let answered = self.answer(header, Payload::Borrowed(&[]));
-        if answered && let Some(Call { phase: CallPhase::Done(result), .. }) = self.calls.get_mut(header.serial) {
-            *result = Err(CallError::Refused(error));
+        if answered && let Some(call) = self.calls.get_mut(header.serial) {
+            // Its caller is woken for the answer.
+            call.fail(CallError::Refused(error));
         }
         answered
     }
@@ -131,24 +134,23 @@ impl State {
             match call.phase {
                 CallPhase::Flying => {
                     let sent = call.position < written;
-                    if !sent || (call.outgoing.idempotent && call.resends < max_resends) {
+                    if !sent || (call.idempotent && call.resends < max_resends) {
                         call.resends += u32::from(sent);
                         call.phase = CallPhase::Waiting;
                         again.push((call.position, serial));
                     } else {
-                        call.phase = CallPhase::Done(Err(CallError::Closed(reason.clone())));
-                        self.wakers.extend(call.waker.take());
+                        self.wakers.extend(call.fail(CallError::Closed(reason.clone())));
                     }
                 }
                 CallPhase::Abandoned => {
                     self.calls.remove(serial);
                 }
                 // What it was to end has ended with the connection.
-                CallPhase::Waiting if call.outgoing.role == Role::Unsubscribe => {
+                CallPhase::Waiting if call.role == Role::Unsubscribe => {
                     self.calls.remove(serial);
                     self.n_gone += 1;
                 }
-                CallPhase::Waiting | CallPhase::Done(_) => {}
+                CallPhase::Waiting | CallPhase::Done => {}
             }
         }
         self.inboxes.lost(reason, &mut self.wakers);
@@ -164,12 +166,11 @@ impl State {
             if let Some(call) = self.calls.get_mut(serial)
                 && matches!(call.phase, CallPhase::Waiting)
             {
-                if call.outgoing.role == Role::Unsubscribe {
+                if call.role == Role::Unsubscribe {
                     self.calls.remove(serial);
                     continue;
                 }
-                call.phase = CallPhase::Done(Err(error.clone()));
-                self.wakers.extend(call.waker.take());
+                self.wakers.extend(call.fail(error.clone()));
             }
         }
         self.n_gone = 0;
@@ -186,10 +187,9 @@ impl State {
                 CallPhase::Abandoned => {
                     self.calls.remove(serial);
                 }
-                CallPhase::Done(_) => {}
+                CallPhase::Done => {}
                 CallPhase::Flying | CallPhase::Waiting => {
-                    call.phase = CallPhase::Done(Err(error.clone()));
-                    self.wakers.extend(call.waker.take());
+                    self.wakers.extend(call.fail(error.clone()));
                 }
             }
         }
@@ -226,13 +226,13 @@ impl State {
     }
 }
 
-/// `buffer` with `bytes` in it, or a new one if that would hold on to much more memory than the bytes need.
+/// Puts `bytes` into `buffer`, or a new one in its place if it would hold on to much more memory than the bytes need.
 #[inline]
-fn refill(mut buffer: Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+fn refill(buffer: &mut Vec<u8>, bytes: &[u8]) {
     if buffer.capacity() > bytes.len() + BUFFER_SLACK {
-        return bytes.to_vec();
+        *buffer = bytes.to_vec();
+        return;
     }
     buffer.clear();
     buffer.extend_from_slice(bytes);
-    buffer
 }

@@ -5,7 +5,7 @@ use std::task::Waker;
 use postroom_protocol::event::Overflow;
 use postroom_protocol::{Header, Payload};
 
-use super::{Call, CallPhase, State};
+use super::State;
 use crate::directory;
 use crate::error::CloseReason;
 use crate::exchange::calls::{Outgoing, Role};
@@ -51,12 +51,11 @@ impl State {
 
     /// Has the service end a subscription. Nobody waits for its reply.
     fn unsubscribe(&mut self, serial: u32) {
-        let role = Role::Unsubscribe;
-        let outgoing = Outgoing { role, ..Outgoing::new(directory::UNSUBSCRIBE, directory::unsubscribe(serial)) };
-        let call = Call { outgoing, phase: CallPhase::Waiting, resends: 0, position: 0, waker: None };
         // Were there no slot, the subscription would go on until the connection ends; its events are nobody's.
-        let Some(call) = self.calls.insert(call) else { return };
-        self.waiting.push_back(call);
+        let Some((place, call)) = self.calls.insert() else { return };
+        let outgoing = Outgoing::new(directory::UNSUBSCRIBE, directory::unsubscribe(serial));
+        call.begin(&mut Outgoing { role: Role::Unsubscribe, ..outgoing }, None);
+        self.waiting.push_back(place);
         self.launch_waiting();
     }
 }
