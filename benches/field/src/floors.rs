@@ -3,7 +3,7 @@
 
 use crate::case::{Case, KIB, MIB, Shape};
 use crate::peer::{Family, Peer};
-use crate::summary::{Measure, Summary};
+use crate::summary::{Measure, Spread, Summary};
 
 /// One ratio, or the one figure that stands for itself.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,18 @@ pub enum Against {
     /// The best set-up of any framework for remote calls, by what is compared.
     BestRpc,
     Libvirt,
+}
+
+/// What was measured of a floor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value {
+    /// The ratio of medians, or the median.
+    pub value: f64,
+    /// The name of the other.
+    pub to: &'static str,
+    /// The ratios within each round. What is compared ran within seconds there, so that they tell what the medians cannot
+    /// where the machine is faster in one round than in the next.
+    pub rounds: Spread,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,16 +117,16 @@ impl Floor {
         &FLOORS
     }
 
-    /// The ratio, or the figure, and what it is to.
-    pub fn value(&self, summary: Summary<'_>) -> Option<(f64, String)> {
+    /// The ratio, or the figure, as it was measured.
+    pub fn value(&self, summary: Summary<'_>) -> Option<Value> {
         let peer = Peer::by_name(self.of).ok()?;
         let (measure, against) = match self.what {
             What::Rate(against) => (Measure::CallsPerSecond, against),
             What::P99(against) => (Measure::Latency(99.0), against),
             What::ServerCpu(against) => (Measure::ServerCpu, against),
             What::Idle => {
-                let spread = summary.memory(self.case, peer, |memory| memory.after_one_call_kib)?;
-                return Some((spread.median, String::new()));
+                let rounds = summary.memory(self.case, peer, |memory| memory.after_one_call_kib)?;
+                return Some(Value { value: rounds.median, to: "", rounds });
             }
         };
         let own = summary.median(self.case, peer, measure)?;
@@ -128,7 +140,8 @@ impl Floor {
             Against::BestRpc => summary.best(self.case, Family::is_rpc, measure)?,
             Against::Libvirt => summary.best(self.case, |family| family == Family::Libvirt, measure)?,
         };
-        (to > 0.0).then(|| (own / to, other.name.to_owned()))
+        let rounds = summary.ratios(self.case, (peer, other), measure)?;
+        (to > 0.0).then_some(Value { value: own / to, to: other.name, rounds })
     }
 
     pub fn verdict(&self, value: Option<f64>) -> Verdict {
@@ -202,7 +215,8 @@ mod tests {
             runs.push(run(MANY, "tonic", round, rate / 4.0));
         }
         let floor = rate(POOL, MANY, Against::BestRpc, 2.0, 2.5);
-        assert_eq!(floor.value(Summary(&runs)), Some((2.0, "tarpc-inline".to_owned())));
+        let rounds = Spread { median: 2.0, least: 2.0, most: 2.0 };
+        assert_eq!(floor.value(Summary(&runs)), Some(Value { value: 2.0, to: "tarpc-inline", rounds }));
         assert_eq!(floor.verdict(Some(2.0)), Verdict::Floor);
         let to_redis = rate(POOL, MANY, Against::Redis, 0.85, 1.1);
         assert_eq!(to_redis.value(Summary(&runs)), None);

@@ -54,6 +54,13 @@ impl Measure {
     }
 }
 
+fn measured(run: &Run, measure: Measure) -> Option<f64> {
+    match &run.outcome {
+        Some(Outcome::Load(measured)) => Some(measure.of(measured)),
+        _ => None,
+    }
+}
+
 /// All runs, to be asked.
 #[derive(Clone, Copy)]
 pub struct Summary<'a>(pub &'a [Run]);
@@ -65,11 +72,7 @@ impl Summary<'_> {
     }
 
     pub fn spread(&self, case: Case, peer: Peer, measure: Measure) -> Option<Spread> {
-        let values = self.runs(case, peer).filter_map(|run| match &run.outcome {
-            Some(Outcome::Load(measured)) => Some(measure.of(measured)),
-            _ => None,
-        });
-        Spread::of(values)
+        Spread::of(self.runs(case, peer).filter_map(|run| measured(run, measure)))
     }
 
     pub fn median(&self, case: Case, peer: Peer, measure: Measure) -> Option<f64> {
@@ -89,6 +92,13 @@ impl Summary<'_> {
         let peers = Peer::all().iter().filter(|peer| of(peer.family));
         let medians = peers.filter_map(|peer| Some((*peer, self.median(case, *peer, measure)?)));
         medians.reduce(|best, other| if measure.is_better(other.1, best.1) { other } else { best })
+    }
+
+    /// The ratios of one to another within each round that has both.
+    pub fn ratios(&self, case: Case, (one, other): (Peer, Peer), measure: Measure) -> Option<Spread> {
+        let others = |round| measured(self.runs(case, other).find(|run| run.round == round)?, measure);
+        let ratios = self.runs(case, one).filter_map(|run| Some(measured(run, measure)? / others(run.round)?));
+        Spread::of(ratios.filter(|ratio| ratio.is_finite()))
     }
 
     pub fn n_disturbed(&self, case: Case, peer: Peer) -> usize {
@@ -123,6 +133,18 @@ pub mod tests {
         assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, least: 1.0, most: 4.0 }));
         assert_eq!(spread(&[7.0]), Some(Spread { median: 7.0, least: 7.0, most: 7.0 }));
         assert_eq!(spread(&[]), None);
+    }
+
+    #[test]
+    fn ratios_are_those_of_runs_of_one_round() {
+        let case = Case::all()[0];
+        let (one, other) = (Peer::by_name("redis").unwrap(), Peer::by_name("nats").unwrap());
+        let mut runs: Vec<Run> =
+            [100.0, 300.0, 900.0].into_iter().zip(1..).map(|(rate, round)| run(case, one.name, round, rate)).collect();
+        runs.extend([50.0, 100.0].into_iter().zip(1..).map(|(rate, round)| run(case, other.name, round, rate)));
+        let ratios = |pair| Summary(&runs).ratios(case, pair, Measure::CallsPerSecond);
+        assert_eq!(ratios((one, other)), Some(Spread { median: 2.5, least: 2.0, most: 3.0 }), "the third has one only");
+        assert_eq!(ratios((one, Peer::by_name("tonic").unwrap())), None);
     }
 
     #[test]

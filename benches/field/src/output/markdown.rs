@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use crate::case::Case;
-use crate::floors::Floor;
+use crate::floors::{Floor, Value};
 use crate::machine::Machine;
 use crate::measure::Settings;
 use crate::peer::Peer;
 use crate::repeats::TOLD;
-use crate::summary::{Measure, Summary};
+use crate::summary::{Measure, Spread, Summary};
 
 /// How much of a run there is to tell.
 pub struct Report<'a> {
@@ -116,15 +116,21 @@ impl Report<'_> {
 
     fn floors(&self, to: &mut String) -> std::fmt::Result {
         writeln!(to, "\n## Floors and goals\n")?;
-        writeln!(to, "Ratios of medians of this run; Postroom's raw client against each peer's fastest.\n")?;
-        writeln!(to, "| Postroom | case | measure | to | value | floor | goal | |\n|---|---|---|---|---|---|---|---|")?;
+        writeln!(
+            to,
+            "Ratios of medians of this run, and of each round by itself: their median, and how far they lie apart. Postroom's raw client against each peer's fastest.\n"
+        )?;
+        writeln!(to, "| Postroom | case | measure | to | value | floor | goal | | rounds | least–most |")?;
+        writeln!(to, "|---|---|---|---|---|---|---|---|---|---|")?;
         for floor in Floor::all() {
             let value = floor.value(self.summary);
-            let verdict = floor.verdict(value.as_ref().map(|(value, _)| *value)).text();
-            let (shown, other) = match &value {
-                Some((value, other)) if *value < 10.0 => (format!("{value:.2}"), other.as_str()),
-                Some((value, other)) => (format!("{value:.0}"), other.as_str()),
-                None => ("–".to_owned(), ""),
+            let verdict = floor.verdict(value.map(|it| it.value)).text();
+            let show = |value: f64| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
+            let (shown, other, rounds) = match value {
+                Some(Value { value, to, rounds: Spread { median, least, most } }) => {
+                    (show(value), to, format!("{} | {}–{}", show(median), show(least), show(most)))
+                }
+                None => ("–".to_owned(), "", "– | –".to_owned()),
             };
             let to_what = match (floor.against(), other) {
                 ("", _) => String::new(),
@@ -134,7 +140,7 @@ impl Report<'_> {
             let sign = if floor.is_at_least() { "≥" } else { "≤" };
             writeln!(
                 to,
-                "| {} | {} | {} | {to_what} | {shown} | {sign} {} | {sign} {} | {verdict} |",
+                "| {} | {} | {} | {to_what} | {shown} | {sign} {} | {sign} {} | {verdict} | {rounds} |",
                 floor.of,
                 floor.case,
                 floor.measure(),
