@@ -70,11 +70,6 @@ impl Runs {
         self.replies
     }
 
-    /// How many times the next reply did not lie behind the one before, as it does not when it is another client's.
-    pub(crate) fn pieces(&self) -> usize {
-        self.pieces.len()
-    }
-
     /// What there is. What comes next is expected to be about as much.
     pub(crate) fn take(&mut self) -> Self {
         let expected = self.shared.len().min(MOST_EXPECTED);

@@ -416,7 +416,8 @@ impl HubCore {
             let calls = basket.inline.len() + basket.blocking.jobs.len() + basket.asynchronous.jobs.len();
             log::trace!("hub {} hands on {calls} calls", self.number);
             if !basket.inline.is_empty() {
-                self.inline.push_all(&mut basket.inline, buffer);
+                let changes = std::mem::take(&mut basket.inline_changes);
+                self.inline.push_all(&mut basket.inline, changes, buffer);
             }
             (std::mem::take(&mut basket.blocking.jobs), std::mem::take(&mut basket.asynchronous.jobs))
         };

@@ -56,6 +56,8 @@ pub(super) struct Queue {
     calls: VecDeque<Waiting>,
     /// Small arguments of these, behind each other.
     buffer: Bytes,
+    /// How often the next call of the turn was of another client than the one before.
+    changes: usize,
 }
 
 /// An inline call on its way to its handler.
@@ -90,8 +92,9 @@ impl InlineFeed {
     }
 
     /// Takes the calls of a turn, and leaves the room of those before for the calls of the next.
-    pub(super) fn push_all(&self, calls: &mut VecDeque<Waiting>, buffer: Bytes) {
+    pub(super) fn push_all(&self, calls: &mut VecDeque<Waiting>, changes: usize, buffer: Bytes) {
         let mut queue = self.queue.borrow_mut();
+        queue.changes = changes;
         if queue.calls.is_empty() {
             queue.calls.shrink_to(KEPT);
             std::mem::swap(&mut queue.calls, calls);
@@ -169,8 +172,7 @@ impl InlineFeed {
 
     /// Whether replies leave before more calls run.
     fn is_ripe(&self) -> bool {
-        let runs = self.runs.borrow();
-        runs.replies() >= EARLY && runs.pieces() <= FEW
+        self.runs.borrow().replies() >= EARLY && self.queue.borrow().changes < FEW
     }
 
     /// Has the replies written that are ready.

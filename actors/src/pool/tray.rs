@@ -37,7 +37,9 @@ struct Inner {
     gone: bool,
     /// Whether the worker has begun any call.
     has_run: bool,
-    jobs: VecDeque<(Job, u64)>,
+    jobs: VecDeque<Laid>,
+    /// How many of those are of another client than the one before.
+    changes: usize,
     /// Expected nanoseconds of the running call and of those not begun.
     load: u64,
     running: u64,
@@ -48,6 +50,16 @@ struct Inner {
     has_replies: bool,
     /// Whether those are to leave before another call runs.
     is_ripe: bool,
+}
+
+/// A call that is not begun.
+#[derive(Debug)]
+struct Laid {
+    job: Job,
+    /// The nanoseconds that it is expected to take.
+    estimate: u64,
+    /// Whether it is of another client than the one before it.
+    is_change: bool,
 }
 
 /// What was taken from a worker that is busy for longer than expected.
@@ -65,6 +77,7 @@ impl Tray {
             gone: false,
             has_run: false,
             jobs: VecDeque::new(),
+            changes: 0,
             load: 0,
             running: 0,
             since: now,
@@ -166,8 +179,7 @@ impl Tray {
             return Some(Rescued { jobs: Vec::new(), replies: Vec::new() });
         }
         inner.load = inner.running;
-        let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
-        Some(Rescued { jobs, replies: inner.rescue_replies() })
+        Some(Rescued { jobs: inner.take_jobs(), replies: inner.rescue_replies() })
     }
 
     /// The worker leaves or has ended: nothing is put in from now on. Returns what it leaves behind.
@@ -177,8 +189,7 @@ impl Tray {
         inner.gone = true;
         inner.load = 0;
         inner.running = 0;
-        let jobs = inner.jobs.drain(..).map(|(job, _)| job).collect();
-        Rescued { jobs, replies: inner.rescue_replies() }
+        Rescued { jobs: inner.take_jobs(), replies: inner.rescue_replies() }
     }
 
     /// A new worker gets this tray.
@@ -222,18 +233,21 @@ impl Tray {
 impl Inner {
     fn add(&mut self, job: Job, estimate: u64) {
         self.load += estimate;
-        self.jobs.push_back((job, estimate));
+        let is_change = self.jobs.back().is_some_and(|last| last.job.ticket.client_id != job.ticket.client_id);
+        self.changes += usize::from(is_change);
+        self.jobs.push_back(Laid { job, estimate, is_change });
     }
 
     fn next(&mut self, now: Instant, leaves: bool, outbox: &mut Outbox) -> Option<Job> {
         self.load -= self.running;
         self.running = 0;
         self.since = now;
-        let Some((job, estimate)) = self.jobs.pop_front() else {
+        let Some(Laid { job, estimate, is_change }) = self.jobs.pop_front() else {
             self.open = self.has_replies && !leaves;
             self.take_replies(outbox);
             return None;
         };
+        self.changes -= usize::from(is_change);
         self.running = estimate;
         self.has_run = true;
         if self.is_ripe || estimate > QUANTUM_NS {
@@ -250,8 +264,13 @@ impl Inner {
         let replies = &mut self.replies[usize::from(ticket.hub)];
         replies.push(ticket, verdict, now, packet);
         self.has_replies = true;
-        self.is_ripe |= replies.is_ripe();
+        self.is_ripe |= replies.is_ripe(self.changes, now);
         replies
+    }
+
+    fn take_jobs(&mut self) -> Vec<Job> {
+        self.changes = 0;
+        self.jobs.drain(..).map(|laid| laid.job).collect()
     }
 
     fn take_replies(&mut self, outbox: &mut Outbox) {
@@ -283,6 +302,7 @@ pub(crate) trait Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reply::EARLY;
 
     /// Jobs with their expected times, in microseconds.
     struct Jobs(VecDeque<(u32, u64)>);
@@ -363,6 +383,29 @@ mod tests {
             tray.inner.lock().unwrap().add(Job::for_test(7), micros * 1000);
             let next = tray.go_on((first, Verdict::OK, &mut b"reply".to_vec()), now, false, &mut outbox);
             assert_eq!((serial(next), outbox.is_due), (Some(7), is_due));
+        }
+    }
+
+    #[test]
+    fn replies_that_have_waited_leave_early_if_the_calls_behind_them_are_of_few_clients_too() {
+        let now = Instant::now();
+        // Twenty calls of one client, then one each of so many others; the reply to the sixteenth comes so late.
+        for (others, late, is_due) in [(0, 6, true), (0, 5, false), (1, 6, true), (2, 6, false)] {
+            let (tray, mut outbox) = (Tray::new(1, now), Outbox::default());
+            tray.fill(&mut jobs(&[1; 20]), now);
+            for client in 0..others {
+                let mut job = Job::for_test(99);
+                job.ticket.client_id = 7 + client;
+                tray.lock().add(job, 1000);
+            }
+            let mut next = tray.pop(now);
+            for reply in 1..=EARLY {
+                assert!(!outbox.is_due, "before reply {reply}");
+                let now = if reply == EARLY { now + micros(late) } else { now };
+                let done = (next.take().unwrap(), Verdict::OK, &mut b"reply".to_vec());
+                next = tray.go_on(done, now, false, &mut outbox);
+            }
+            assert_eq!(outbox.is_due, is_due, "{others} others, {late} µs");
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Collected {
     pub(super) blocking: Lot,
     pub(super) asynchronous: Lot,
     pub(super) inline: VecDeque<Waiting>,
+    /// How often the next inline call is of another client than the one before.
+    pub(super) inline_changes: usize,
     pub(super) payloads: Payloads,
 }
 
@@ -70,6 +72,13 @@ impl Collected {
         self.blocking.jobs.is_empty() && self.asynchronous.jobs.is_empty() && self.inline.is_empty()
     }
 
+    /// Adds an inline call, behind the others.
+    pub(super) fn add_inline(&mut self, waiting: Waiting) {
+        let is_change = self.inline.back().is_some_and(|last| last.peer.client_id() != waiting.peer.client_id());
+        self.inline_changes += usize::from(is_change);
+        self.inline.push_back(waiting);
+    }
+
     /// Gives all jobs their payloads. Returns the buffer in which they lie.
     pub(super) fn complete(&mut self) -> Bytes {
         let shared = self.payloads.take();
@@ -81,5 +90,22 @@ impl Collected {
             lot.payloads.shrink_to(KEPT);
         }
         shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::{Peer, Transport};
+    use crate::stage::CallRef;
+
+    #[test]
+    fn it_is_known_how_often_the_client_changes_among_inline_calls() {
+        let mut collected = Collected::default();
+        for client in [1, 1, 2, 2, 1] {
+            let (call, arguments) = (CallRef { slot: 0, generation: 0 }, Lies::Together(0..0));
+            collected.add_inline(Waiting { call, peer: Peer::new(client, Transport::Unix, None), arguments });
+        }
+        assert_eq!((collected.inline.len(), collected.inline_changes), (5, 2));
     }
 }

@@ -113,7 +113,7 @@ impl Sink for HubSink<'_> {
         let lot = match class {
             Class::Inline => {
                 let arguments = basket.payloads.lay(arguments);
-                return basket.inline.push_back(Waiting { call, peer: self.peer, arguments });
+                return basket.add_inline(Waiting { call, peer: self.peer, arguments });
             }
             Class::Blocking => &mut basket.blocking,
             Class::Asynchronous => &mut basket.asynchronous,
