@@ -123,27 +123,34 @@ enum Body {
 #[derive(Debug)]
 pub(crate) struct Sent {
     client_id: u64,
-    pub(crate) run: Run,
+    pub(crate) client: ClientKey,
+    /// What the hub may have to write; nothing once all of it was written.
+    pub(crate) bytes: Bytes,
+    /// The size of the buffer that these bytes share with others.
+    pub(crate) buffer: usize,
     /// How many of the bytes that there are were written. The hub writes the others.
     pub(crate) written: usize,
+    pub(crate) replies: usize,
+    /// The sum of the costs of their calls.
+    pub(crate) cost: u64,
 }
 
 impl Sent {
     /// Writes what the client's socket takes now. Whether the hub wants to know of it at once.
     pub(crate) fn write(&mut self, lines: &Lines) -> bool {
-        if self.run.bytes.is_empty() {
+        if self.bytes.is_empty() {
             // Nobody wants to read them: the calls are over.
             return true;
         }
-        let Written { bytes, presses } = lines.write(self.run.client, &self.run.bytes);
+        let Written { bytes, presses } = lines.write(self.client, &self.bytes);
         log::trace!(
             client = self.client_id;
-            "their worker writes {} replies, {bytes} of {} bytes", self.run.replies, self.run.bytes.len()
+            "their worker writes {} replies, {bytes} of {} bytes", self.replies, self.bytes.len()
         );
-        let is_whole = bytes == self.run.bytes.len();
+        let is_whole = bytes == self.bytes.len();
         if is_whole {
             // The hub has no use for them.
-            self.run.bytes = Bytes::new();
+            self.bytes = Bytes::new();
         } else {
             self.written = bytes;
         }
@@ -310,12 +317,12 @@ impl Replies {
             let cost = u64::from(item.cost);
             let body = std::mem::replace(&mut item.body, Body::Elsewhere);
             if let (Some(last), Some(run), Body::Shared(_)) = (sent.last_mut(), &mut begun, &body)
-                && last.run.client == item.client
+                && last.client == item.client
                 && run.end == range.start
             {
                 run.end = range.end;
-                last.run.replies += 1;
-                last.run.cost += cost;
+                last.replies += 1;
+                last.cost += cost;
                 continue;
             }
             finish(sent, begun.take(), &shared);
@@ -326,8 +333,8 @@ impl Replies {
                     (Bytes::new(), buffer)
                 }
             };
-            let run = Run { client: item.client, bytes, buffer, replies: 1, cost };
-            sent.push(Sent { client_id: item.client_id, run, written: 0 });
+            let (client, client_id) = (item.client, item.client_id);
+            sent.push(Sent { client_id, client, bytes, buffer, written: 0, replies: 1, cost });
         }
         finish(sent, begun, &shared);
         self.shared = left;
@@ -336,7 +343,7 @@ impl Replies {
 
     /// Hands the replies out, those of each client together. `take` says of each call, in order, what it has cost its
     /// client, or `None` if nobody waits for its reply.
-    pub(crate) fn for_each_run(&mut self, mut take: impl FnMut(&Done) -> Option<u32>, deliver: impl FnMut(Run)) {
+    pub(crate) fn for_each_run(&mut self, mut take: impl FnMut(&Done) -> Option<u32>, deliver: impl FnMut(Run<'_>)) {
         let mut runs = Runs::within(std::mem::take(&mut self.shared));
         let mut start = 0;
         for Item { client, done, body, .. } in self.items.drain(..) {
@@ -352,6 +359,7 @@ impl Replies {
             }
         }
         runs.hand_out(deliver);
+        self.shared = runs.into_buffer();
     }
 }
 
@@ -365,7 +373,7 @@ impl Body {
 /// Gives the last of the runs its bytes, if they lie in the shared buffer.
 fn finish(sent: &mut [Sent], range: Option<Range<usize>>, shared: &Bytes) {
     if let (Some(last), Some(range)) = (sent.last_mut(), range) {
-        last.run.bytes = shared.slice(range);
+        last.bytes = shared.slice(range);
     }
 }
 
@@ -437,7 +445,6 @@ mod tests {
         let (_, is_left) = replies.decide(&stages, &mut sent, |_, done| counted.push(done.call.slot));
         assert_eq!(counted, [10, 20, 40, 50, 60]);
         assert!(is_left);
-        let sent: Vec<_> = sent.into_iter().map(|sent| sent.run).collect();
         let sent: Vec<_> =
             sent.iter().map(|run| (run.client.slot, run.bytes.to_vec(), run.replies, run.cost)).collect();
         assert_eq!(
@@ -458,8 +465,9 @@ mod tests {
         let mut replies = Replies::default();
         push(&mut replies, &ticket(1, 10), b"aa");
         replies.for_each_run(|_| None, |_| {});
-        let mut room = replies.cleared();
-        assert!(room.is_empty() && room.items.capacity() > 0);
+        let room = replies.cleared();
+        assert!(room.is_empty() && room.items.capacity() > 0 && room.shared.capacity() > 0);
+        let mut room = Replies::default();
         let (mut buffer, kept) = (Vec::with_capacity(100), Bytes::from_static(b"kept"));
         buffer.extend_from_slice(b"written");
         let shared = Bytes::from(buffer);

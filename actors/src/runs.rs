@@ -2,7 +2,7 @@
 //!
 //! Plain data, filled and handed out by one thread. Its bound is that of the calls whose replies they are.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 
@@ -14,17 +14,50 @@ pub(crate) const OWN_BUFFER: usize = 16 * 1024;
 /// No more than this is reserved for replies to come: those of one busy client say little of the next ones.
 pub(crate) const MOST_EXPECTED: usize = 64 * 1024;
 
+/// Room for so many bytes is kept, and for so many pieces.
+const KEPT_BYTES: usize = MOST_EXPECTED;
+const KEPT: usize = 1024;
+
 /// Replies to one client that lie behind each other.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct Run<'a> {
     pub(crate) client: ClientKey,
-    pub(crate) bytes: Bytes,
-    /// The size of the buffer that these bytes share with others.
-    pub(crate) buffer: usize,
+    pub(crate) bytes: RunBytes<'a>,
     /// How many replies these are.
     pub(crate) replies: usize,
     /// The sum of the costs of their calls.
     pub(crate) cost: u64,
+}
+
+/// Where the bytes of a run lie.
+#[derive(Debug)]
+pub(crate) enum RunBytes<'a> {
+    /// In a buffer that is used for others next.
+    Lent(&'a [u8]),
+    /// In one that is theirs, or that they share with others; its size.
+    Held { bytes: Bytes, buffer: usize },
+}
+
+impl RunBytes<'_> {
+    /// What is left behind the first `written`, for a client that is slow to take it. It must not hold a much bigger
+    /// buffer that it shares with other clients' replies.
+    pub(crate) fn rest(self, written: usize) -> Bytes {
+        match self {
+            Self::Held { bytes, buffer } if bytes.len() - written >= buffer / 2 => bytes.slice(written..),
+            bytes => Bytes::copy_from_slice(&bytes[written..]),
+        }
+    }
+}
+
+impl Deref for RunBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Held { bytes, .. } => bytes,
+        }
+    }
 }
 
 /// Replies in the order in which they became ready.
@@ -32,6 +65,8 @@ pub(crate) struct Run {
 pub(crate) struct Runs {
     shared: Vec<u8>,
     pieces: Vec<Piece>,
+    /// Room for pieces of one client that do not lie behind each other.
+    joined: Vec<u8>,
     replies: usize,
 }
 
@@ -70,12 +105,6 @@ impl Runs {
         self.replies
     }
 
-    /// What there is. What comes next is expected to be about as much.
-    pub(crate) fn take(&mut self) -> Self {
-        let expected = self.shared.len().min(MOST_EXPECTED);
-        std::mem::replace(self, Self::within(Vec::with_capacity(expected)))
-    }
-
     /// Adds a reply, one whole packet, and leaves `packet` empty.
     pub(crate) fn push(&mut self, client: ClientKey, packet: &mut Vec<u8>, cost: u32) {
         if packet.len() < OWN_BUFFER {
@@ -110,36 +139,85 @@ impl Runs {
     }
 
     /// Hands the replies out, all of one client as one run if they lie in the shared buffer, so that they leave in one
-    /// write.
-    pub(crate) fn hand_out(self, mut deliver: impl FnMut(Run)) {
-        let Self { shared, mut pieces, .. } = self;
-        // Not the length: whoever keeps a part of the buffer keeps all that was reserved for it.
-        let capacity = shared.capacity();
-        let shared = Bytes::from(shared);
+    /// write. None are left; their room is, unless it is much.
+    pub(crate) fn hand_out(&mut self, mut deliver: impl FnMut(Run<'_>)) {
+        let Self { shared, pieces, joined, replies } = self;
+        *replies = 0;
         if pieces.len() > 2 {
             // Calls of several clients that were taken in turns. The order within each client stays.
             pieces.sort_by_key(|piece| piece.client);
         }
-        let mut pieces = pieces.into_iter().peekable();
-        while let Some(first) = pieces.next() {
+        let mut left = pieces.drain(..).peekable();
+        while let Some(first) = left.next() {
             let Piece { client, range, own, mut replies, mut cost } = first;
             if let Some(bytes) = own {
-                deliver(Run { client, bytes: Bytes::from(bytes), buffer: 0, replies, cost });
+                let bytes = RunBytes::Held { bytes: Bytes::from(bytes), buffer: 0 };
+                deliver(Run { client, bytes, replies, cost });
                 continue;
             }
             let has_bytes = !range.is_empty();
             let follows = |piece: &Piece| has_bytes && piece.client == client && piece.is_shared();
-            if !pieces.peek().is_some_and(follows) {
-                deliver(Run { client, bytes: shared.slice(range), buffer: capacity, replies, cost });
+            if !left.peek().is_some_and(follows) {
+                deliver(Run { client, bytes: RunBytes::Lent(&shared[range]), replies, cost });
                 continue;
             }
-            let mut bytes = shared[range].to_vec();
-            while let Some(piece) = pieces.next_if(follows) {
-                bytes.extend_from_slice(&shared[piece.range]);
+            joined.clear();
+            joined.extend_from_slice(&shared[range]);
+            while let Some(piece) = left.next_if(follows) {
+                joined.extend_from_slice(&shared[piece.range]);
                 replies += piece.replies;
                 cost += piece.cost;
             }
-            deliver(Run { client, buffer: bytes.capacity(), bytes: Bytes::from(bytes), replies, cost });
+            deliver(Run { client, bytes: RunBytes::Lent(joined), replies, cost });
+        }
+        drop(left);
+        shared.clear();
+        joined.clear();
+        if shared.capacity().max(joined.capacity()) > KEPT_BYTES {
+            (self.shared, self.joined) = (Vec::new(), Vec::new());
+        }
+        self.pieces.shrink_to(KEPT);
+    }
+
+    /// The shared buffer, which is empty after the replies were handed out.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_for_a_slow_client_holds_no_buffer_that_is_much_bigger_or_used_for_others() {
+        let buffer = Bytes::from(vec![7; 100]);
+        let held = |range: Range<usize>| RunBytes::Held { bytes: buffer.slice(range), buffer: 100 };
+        let is_copied = |rest: &Bytes| !buffer.as_ptr_range().contains(&rest.as_ptr());
+        assert!(is_copied(&RunBytes::Lent(&buffer[..]).rest(0)));
+        assert!(!is_copied(&held(0..100).rest(50)));
+        assert!(is_copied(&held(0..100).rest(51)));
+        assert!(is_copied(&held(0..10).rest(0)));
+        assert_eq!((held(0..100).rest(60).len(), RunBytes::Lent(&buffer[..]).rest(99).len()), (40, 1));
+    }
+
+    #[test]
+    fn after_replies_were_handed_out_there_are_none_and_their_room_is_kept_unless_it_is_much() {
+        let (one, other) = (ClientKey { slot: 1, generation: 0 }, ClientKey { slot: 2, generation: 0 });
+        let mut runs = Runs::default();
+        for is_much in [false, true] {
+            let size = if is_much { OWN_BUFFER - 1 } else { 10 };
+            // In turns, so that those of each client are joined.
+            for _ in 0..3 {
+                runs.push(one, &mut vec![1; size], 5);
+                runs.push(other, &mut vec![2; size], 7);
+            }
+            assert_eq!(runs.replies(), 6);
+            let mut seen = Vec::new();
+            runs.hand_out(|run| seen.push((run.client.slot, run.bytes.to_vec(), run.replies, run.cost)));
+            assert_eq!(seen, [(1, vec![1; 3 * size], 3, 15), (2, vec![2; 3 * size], 3, 21)]);
+            assert!(runs.replies() == 0 && runs.pieces.is_empty() && runs.shared.is_empty());
+            assert_eq!([&runs.shared, &runs.joined].map(|room| room.capacity() > 0), [!is_much; 2]);
         }
     }
 }

@@ -163,7 +163,7 @@ impl HubCore {
     }
 
     /// Takes what the workers have sent.
-    pub(crate) fn collect(self: &Rc<Self>) {
+    pub(crate) fn collect(self: &Rc<Self>, now: Instant) {
         let inbox = self.handover.hubs().inbox(self.number);
         let (mut mails, mut room) = self.mails.take();
         // What comes while this is worked off has asked again, or is seen here.
@@ -171,11 +171,11 @@ impl HubCore {
             for mail in mails.drain(..) {
                 match mail {
                     Mail::Replies(mut replies) => {
-                        self.deliver(&mut replies);
+                        self.deliver(&mut replies, now);
                         room.keep_replies(replies);
                     }
                     Mail::Sent(mut sent) => {
-                        self.sent(&mut sent);
+                        self.sent(&mut sent, now);
                         room.keep_sent(sent);
                     }
                 }
@@ -186,12 +186,11 @@ impl HubCore {
     }
 
     /// Workers have written these replies, or have left them to be written here.
-    fn sent(self: &Rc<Self>, sent: &mut Vec<Sent>) {
-        let now = Instant::now();
-        for Sent { run, written, .. } in sent.drain(..) {
-            let key = run.client;
+    fn sent(self: &Rc<Self>, sent: &mut Vec<Sent>, now: Instant) {
+        for sent in sent.drain(..) {
+            let key = sent.client;
             let line = self.line(key);
-            self.with_client(key, now, |connection| connection.sent(run, written, line, now));
+            self.with_client(key, now, |connection| connection.sent(sent, line, now));
         }
     }
 
@@ -206,22 +205,21 @@ impl HubCore {
     }
 
     /// Writes replies, each to its client if that is still there.
-    fn deliver(self: &Rc<Self>, replies: &mut Replies) {
+    fn deliver(self: &Rc<Self>, replies: &mut Replies, now: Instant) {
         replies.take_shells(&mut self.shells.borrow_mut(), KEPT);
-        let now = Instant::now();
         let mut keys = Keys::new();
         replies.for_each_run(|done| self.finish_call(done, &mut keys), |run| self.write(run, now));
         self.keys_done(keys, now);
     }
 
     /// Writes replies of inline calls, whose records are closed.
-    pub(super) fn hand_out(self: &Rc<Self>, runs: Runs, keys: Keys) {
+    pub(super) fn hand_out(self: &Rc<Self>, runs: &mut Runs, keys: Keys) {
         let now = Instant::now();
         runs.hand_out(|run| self.write(run, now));
         self.keys_done(keys, now);
     }
 
-    fn write(self: &Rc<Self>, run: Run, now: Instant) {
+    fn write(self: &Rc<Self>, run: Run<'_>, now: Instant) {
         let key = run.client;
         let line = self.line(key);
         self.with_client(key, now, |connection| connection.deliver(run, line, now));
@@ -339,10 +337,10 @@ impl HubCore {
 
     /// Every client is told that the service stops; `done` is dropped when none is left.
     pub(crate) fn drain(self: &Rc<Self>, done: mpsc::Sender<()>) {
-        self.collect();
+        let now = Instant::now();
+        self.collect(now);
         self.pass_last_events();
         *self.draining.borrow_mut() = Some(done);
-        let now = Instant::now();
         for (key, connection) in self.all() {
             let mut connection = connection.borrow_mut();
             connection.client.close(Some(Error::shutting_down()));
@@ -353,8 +351,8 @@ impl HubCore {
 
     /// Answers every call that is left with `shutting_down`. Returns how many there were.
     pub(crate) fn finish(self: &Rc<Self>) -> usize {
-        self.collect();
         let now = Instant::now();
+        self.collect(now);
         let error = Error::shutting_down();
         let mut calls = 0;
         for (key, connection) in self.all() {
@@ -403,9 +401,9 @@ impl HubCore {
     }
 
     /// Hands on the calls of this turn.
-    pub(super) fn flush(self: &Rc<Self>) {
+    pub(super) fn flush(self: &Rc<Self>, now: Instant) {
         // What a client has read a reply to is done, for the calls that it sent then.
-        self.collect();
+        self.collect(now);
         let (blocking, asynchronous) = {
             let mut basket = self.basket.borrow_mut();
             if basket.is_empty() {
@@ -422,7 +420,7 @@ impl HubCore {
             (std::mem::take(&mut basket.blocking.jobs), std::mem::take(&mut basket.asynchronous.jobs))
         };
         if !blocking.is_empty() || !asynchronous.is_empty() {
-            self.hand_on(blocking, asynchronous, Instant::now());
+            self.hand_on(blocking, asynchronous, now);
         }
         if self.inline.has_calls() {
             self.begin_inline();
@@ -446,13 +444,13 @@ impl HubCore {
     }
 
     /// What time has brought; returns when to come back.
-    pub(super) fn tick(self: &Rc<Self>) -> Option<Instant> {
-        if self.next_time().is_some_and(|time| time <= Instant::now()) {
-            let now = Instant::now();
+    pub(super) fn tick(self: &Rc<Self>, now: Instant) -> Option<Instant> {
+        let mut next = self.next_time();
+        if next.is_some_and(|time| time <= now) {
             if self.collect_at.get().is_some_and(|at| at <= now) {
                 self.collect_at.set(None);
                 self.handover.hubs().inbox(self.number).will_come(false);
-                self.collect();
+                self.collect(now);
             }
             if self.rescue_at.get().is_some_and(|at| at <= now) {
                 let more = self.handover.rescue(now);
@@ -473,8 +471,8 @@ impl HubCore {
                     connection.borrow_mut().expire(key, self, entry, now);
                 }
             }
+            next = self.next_time();
         }
-        let next = self.next_time();
         self.sleeps_until.set(next);
         next
     }

@@ -179,8 +179,11 @@ impl InlineFeed {
     fn send(&self, hub: &Rc<HubCore>) {
         if self.runs.borrow().replies() > 0 || !self.keys.borrow().is_empty() {
             // On the thread that is to write them anyway.
-            let (runs, keys) = (self.runs.borrow_mut().take(), self.keys.take());
-            hub.hand_out(runs, keys);
+            let (mut runs, keys) = (self.runs.take(), self.keys.take());
+            hub.hand_out(&mut runs, keys);
+            // Nothing of what follows runs a call.
+            debug_assert!(self.runs.borrow().replies() == 0);
+            *self.runs.borrow_mut() = runs;
         }
     }
 }

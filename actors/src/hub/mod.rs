@@ -342,7 +342,7 @@ impl Handler<Collect> for Hub {
 
     fn handle(&mut self, _: Collect, _: &mut Self::Context) {
         if let Some(core) = &self.core {
-            core.collect();
+            core.collect(Instant::now());
         }
     }
 }

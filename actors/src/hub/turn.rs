@@ -69,16 +69,18 @@ impl ActorFuture<Hub> for Turn {
     fn poll(self: Pin<&mut Self>, _: &mut Hub, _: &mut Context<Hub>, task: &mut Task<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.core.set_turn(task.waker());
-        this.core.flush();
+        // One look at the clock for all of a turn that has nothing special.
+        let mut now = Instant::now();
+        this.core.flush(now);
         if this.core.pass_events() {
             // The others of this arbiter come first, those whom the reactor is about to wake among them: polled once,
             // it wakes this turn behind them.
             let _ = std::pin::pin!(tokio::task::yield_now()).poll(task);
         }
-        if this.core.has_expired(Instant::now()) && !this.readers_had_their_turn(task) {
+        if this.core.has_expired(now) && !this.readers_had_their_turn(task) {
             return Poll::Pending;
         }
-        while let Some(next) = this.core.tick() {
+        while let Some(next) = this.core.tick(now) {
             // A timer that goes off too early is set again then: cheaper than setting it back and forth.
             if this.set.is_none_or(|set| next < set) {
                 this.timer.as_mut().reset(next.to_std().into());
@@ -87,11 +89,12 @@ impl ActorFuture<Hub> for Turn {
                     break;
                 }
                 this.set = None;
-            } else if this.set.is_some_and(|set| set <= Instant::now()) {
+            } else if this.set.is_some_and(|set| set <= now) {
                 this.set = None;
             } else {
                 break;
             }
+            now = Instant::now();
         }
         Poll::Pending
     }

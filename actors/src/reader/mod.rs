@@ -27,7 +27,8 @@ use crate::hub::core::HubCore;
 use crate::hub::line::{End, Line};
 use crate::job::ClientKey;
 use crate::listener::census::Place;
-use crate::runs::Run;
+use crate::reply::Sent;
+use crate::runs::{Run, RunBytes};
 use crate::stats::block::State;
 use crate::time::Instant;
 use client::{Client, Next, Wants};
@@ -141,20 +142,23 @@ impl Connection {
             self.waker = Some(task.waker().clone());
         }
         self.blocked = false;
-        // One look at the clock here, and one for each read.
-        let mut now = Instant::now();
         // Whoever else changes anything settles it then.
         let mut is_settled = self.client.output.is_empty() && self.counted.is_some();
-        self.write_with(hub.line(key), now, |socket, pieces| socket.poll_write(task, pieces));
+        // One look at the clock for each read, and one before it where there is something to do at that time.
+        let mut seen = None;
+        if !is_settled {
+            let now = *seen.insert(Instant::now());
+            self.write_with(hub.line(key), now, |socket, pieces| socket.poll_write(task, pieces));
+        }
         self.paused = false;
         for _ in 0..READS_PER_TURN {
             if !std::mem::take(&mut is_settled) {
-                self.settle(key, hub, now);
+                self.settle(key, hub, *seen.get_or_insert_with(Instant::now));
             }
             let read = match self.client.wants() {
                 Wants::Nothing => break,
-                Wants::Input => self.read(key, hub, task, &mut now),
-                Wants::Discard => self.discard(hub, task, &mut now),
+                Wants::Input => self.read(key, hub, task, &mut seen),
+                Wants::Discard => self.discard(hub, task, &mut seen),
             };
             match read {
                 Poll::Pending => return self.end(),
@@ -166,7 +170,7 @@ impl Connection {
                 }
             }
         }
-        self.settle(key, hub, now);
+        self.settle(key, hub, seen.unwrap_or_else(Instant::now));
         if self.client.wants() == Wants::Nothing {
             self.paused = true;
             // Nobody reads, and nobody writes if there is nothing to write: only the socket tells of a client that leaves.
@@ -186,25 +190,25 @@ impl Connection {
         if self.client.is_done() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Reads once and has the client split it; `now` is then. False at the end of input.
+    /// Reads once and has the client split it, and the clock was `seen` then. False at the end of input.
     fn read(
         &mut self,
         key: ClientKey,
         hub: &Rc<HubCore>,
         task: &mut task::Context<'_>,
-        now: &mut Instant,
+        seen: &mut Option<Instant>,
     ) -> Poll<io::Result<bool>> {
         let mut sink = hub.sink(key, *self.client.peer());
         if let Some(room) = self.client.room() {
             let read = task::ready!(self.socket.poll_read(task, room))?;
-            *now = Instant::now();
-            self.client.filled(read.bytes, read.fds, *now, &mut sink);
+            let now = *seen.insert(Instant::now());
+            self.client.filled(read.bytes, read.fds, now, &mut sink);
             return Poll::Ready(Ok(read.bytes > 0));
         }
         let mut buffer = hub.buffer.borrow_mut();
         let read = task::ready!(self.socket.poll_read(task, &mut buffer))?;
-        *now = Instant::now();
-        self.client.feed(&buffer[..read.bytes], read.fds, *now, &mut sink);
+        let now = *seen.insert(Instant::now());
+        self.client.feed(&buffer[..read.bytes], read.fds, now, &mut sink);
         Poll::Ready(Ok(read.bytes > 0))
     }
 
@@ -212,25 +216,26 @@ impl Connection {
         &mut self,
         hub: &Rc<HubCore>,
         task: &mut task::Context<'_>,
-        now: &mut Instant,
+        seen: &mut Option<Instant>,
     ) -> Poll<io::Result<bool>> {
         let read = task::ready!(self.socket.poll_read(task, &mut hub.buffer.borrow_mut()))?;
-        *now = Instant::now();
+        *seen = Some(Instant::now());
         Poll::Ready(Ok(read.bytes > 0))
     }
 
     /// Replies of this client were written by the thread that ran their calls, up to so many bytes.
-    pub(crate) fn sent(&mut self, run: Run, written: usize, line: Option<&Line>, now: Instant) {
+    pub(crate) fn sent(&mut self, sent: Sent, line: Option<&Line>, now: Instant) {
+        let Sent { client, bytes, buffer, written, replies, cost, .. } = sent;
         self.is_others = false;
-        if written == run.bytes.len() || self.client.is_gone() {
-            return self.client.answered_and_left(run.replies, run.cost, now);
+        if written == bytes.len() || self.client.is_gone() {
+            return self.client.answered_and_left(replies, cost, now);
         }
+        let bytes = RunBytes::Held { bytes, buffer };
         if written == 0 {
-            return self.deliver(run, line, now);
+            return self.deliver(Run { client, bytes, replies, cost }, line, now);
         }
-        let Run { bytes, buffer, replies, cost, .. } = run;
         self.has_rest = true;
-        self.client.answered_in_part(keep(bytes.slice(written..), buffer), replies, cost, now);
+        self.client.answered_in_part(bytes.rest(written), replies, cost, now);
     }
 
     /// The line, for the hub to write, unless somebody else writes or has written a packet in part. What there is to
@@ -251,8 +256,8 @@ impl Connection {
     }
 
     /// Replies of this client are there: they leave at once if they can.
-    pub(crate) fn deliver(&mut self, run: Run, line: Option<&Line>, now: Instant) {
-        let Run { client: _, mut bytes, buffer, replies, cost } = run;
+    pub(crate) fn deliver(&mut self, run: Run<'_>, line: Option<&Line>, now: Instant) {
+        let Run { client: _, bytes, replies, cost } = run;
         // A notification has no bytes to write.
         if self.client.is_gone() || bytes.is_empty() {
             return self.client.answered_and_left(replies, cost, now);
@@ -260,18 +265,17 @@ impl Connection {
         log::trace!(client = self.client.peer().client_id(); "the hub writes {replies} replies, {} bytes", bytes.len());
         let end = if self.client.output.is_empty() { self.own(line) } else { None };
         let Some(mut end) = end else {
-            return self.client.answered(keep(bytes, buffer), replies, cost, now);
+            return self.client.answered(bytes.rest(0), replies, cost, now);
         };
         match self.socket.write(&bytes) {
             Ok(written) if written == bytes.len() => self.client.answered_and_left(replies, cost, now),
             Ok(written) => {
                 end.waits = true;
-                let rest = bytes.split_off(written);
-                self.wait(keep(rest, buffer), replies, cost, now);
+                self.wait(bytes.rest(written), replies, cost, now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 end.waits = true;
-                self.wait(keep(bytes, buffer), replies, cost, now);
+                self.wait(bytes.rest(0), replies, cost, now);
             }
             Err(_) => {
                 self.client.answered_and_left(replies, cost, now);
@@ -412,9 +416,4 @@ impl Connection {
             waker.wake_by_ref();
         }
     }
-}
-
-/// What waits for a slow client must not hold a much bigger buffer that it shares with other clients' replies.
-fn keep(bytes: Bytes, buffer: usize) -> Bytes {
-    if bytes.len() < buffer / 2 { Bytes::copy_from_slice(&bytes) } else { bytes }
 }

@@ -29,7 +29,6 @@ use crate::program::{Class, Codec};
 use crate::reader::client::{Accept, Arguments, Client, Found, Named, Next, Sink, Start, Wants};
 use crate::reader::deadlines::Deadlines;
 use crate::reply::{Done, Replies};
-use crate::runs::Run;
 use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 use crate::time::Instant;
@@ -379,9 +378,13 @@ impl Hub {
             keys.extend(finished.key.map(|key| (finished.client, key)));
             finished.is_wanted.then_some(finished.cost)
         };
-        replies.for_each_run(take, |run| runs.push(run));
-        for run in runs {
-            self.with_client(run.client, shared, |connection, _| connection.deliver(run, shared));
+        replies.for_each_run(take, |run| {
+            runs.push((run.client, Bytes::copy_from_slice(&run.bytes), run.replies, run.cost))
+        });
+        for (client, bytes, replies, cost) in runs {
+            self.with_client(client, shared, |connection, _| {
+                connection.deliver(client, bytes, (replies, cost), shared)
+            });
         }
         for (client, key) in keys {
             self.with_client(client, shared, |connection, core| {
@@ -474,8 +477,7 @@ impl Connection {
         }
     }
 
-    fn deliver(&mut self, run: Run, shared: &Shared) {
-        let Run { client: key, mut bytes, replies, cost, .. } = run;
+    fn deliver(&mut self, key: ClientKey, mut bytes: Bytes, (replies, cost): (usize, u64), shared: &Shared) {
         let now = shared.now.get();
         if self.client.is_gone() {
             return self.client.answered_and_left(replies, cost, now);

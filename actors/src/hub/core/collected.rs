@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::hub::inline::{Lies, Waiting};
 use crate::job::{Job, Payload, SHARED_PAYLOAD};
@@ -26,10 +26,14 @@ pub(super) struct Collected {
     pub(super) payloads: Payloads,
 }
 
+/// Room for so many bytes of payloads is kept.
+const KEPT_BYTES: usize = 64 * 1024;
+
 /// Payloads of one turn, behind each other.
 #[derive(Debug, Default)]
 pub(super) struct Payloads {
-    bytes: Vec<u8>,
+    /// Behind those of the turns before, for as long as there is room: their calls may still have them.
+    bytes: BytesMut,
     /// How many one turn took lately, to allocate about right.
     expected: usize,
 }
@@ -53,7 +57,11 @@ impl Payloads {
 
     fn take(&mut self) -> Bytes {
         self.expected = self.bytes.len();
-        Bytes::from(std::mem::take(&mut self.bytes))
+        let taken = self.bytes.split().freeze();
+        if self.expected > KEPT_BYTES {
+            self.bytes = BytesMut::new();
+        }
+        taken
     }
 }
 
