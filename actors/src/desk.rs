@@ -198,7 +198,7 @@ impl Desk {
                 Err(panic) => {
                     let incident = incident::next();
                     let name = self.registry.groups[group].type_name();
-                    call::within(job.ticket.call_id(), job.trace.as_ref(), || {
+                    call::within(job.ticket.call_id(), job.trace(), || {
                         log::error!("the factory of handler {name} panicked: {panic}; incident {incident}");
                     });
                     self.did_not_start(group, "its factory panicked", &incident);
@@ -216,7 +216,7 @@ impl Desk {
     fn ended_early(&self, job: &Job) {
         let incident = incident::next();
         let name = &self.registry.procedure(job.ticket.entry).name;
-        call::within(job.ticket.call_id(), job.trace.as_ref(), || {
+        call::within(job.ticket.call_id(), job.trace(), || {
             log::error!("the handler of {name} ended while it started; incident {incident}");
         });
         self.did_not_start(self.group(job), "it ended while it started", &incident);
@@ -307,21 +307,22 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
 
     /// Runs one job.
     fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Ran {
-        let Content { ticket, trace, payload, .. } = &*job;
+        let Content { ticket, payload, .. } = &*job;
+        let trace = job.trace();
         let procedure = self.desk.registry.procedure(ticket.entry);
         log::trace!(
-            client = ticket.client_id, serial = ticket.serial, trace = trace.as_deref();
+            client = ticket.client_id, serial = ticket.serial, trace = trace.map(AsRef::<str>::as_ref);
             "the handler of {} runs", procedure.name
         );
         if let Err(error) = self.desk.registry.poison.check(ticket.client_id, ticket.entry, payload, ticket.begun) {
-            call::within(ticket.call_id(), trace.as_ref(), || log::debug!("refused: {error}"));
+            call::within(ticket.call_id(), trace, || log::debug!("refused: {error}"));
             self.desk.refuse(ticket, &error);
             return Ran::Over;
         }
         let run = &self.runs[procedure.run as usize];
         let request = Request { call: &job, hubs: &self.desk.hubs, max_packet: self.desk.max_packet };
         let packet = &mut self.packet;
-        let ran = call::within(ticket.call_id(), trace.as_ref(), || {
+        let ran = call::within(ticket.call_id(), trace, || {
             catch_unwind(AssertUnwindSafe(|| match run {
                 Run::Sync(run) => Ok(run(actor, ctx, request, packet)),
                 Run::Async(run) => match run(actor, ctx, request) {
@@ -337,13 +338,13 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             Ok(Ok(verdict)) => Ran::Done(job, verdict),
             Ok(Err(future)) => {
                 job.payload.keep_alone();
-                let (ticket, trace, seat) = (job.ticket, job.trace.take(), self.seat.clone());
+                let (ticket, trace, seat) = (job.ticket, job.trace().cloned(), self.seat.clone());
                 self.desk.feed.spawn(Running { ticket, trace, seat, job }, future);
                 Ran::Over
             }
             Err(panic) => {
                 self.packet.clear();
-                self.desk.panicked(ticket, trace.as_ref(), payload, &*panic);
+                self.desk.panicked(ticket, trace, payload, &*panic);
                 Ran::Panicked
             }
         }

@@ -16,6 +16,7 @@ use postroom_protocol::{Error, Header, PacketType, Status};
 use crate::call::CallId;
 use crate::form::Form;
 use crate::hub::Hubs;
+use crate::hub::calls::Ties;
 use crate::peer::Peer;
 use crate::pool::Permit;
 use crate::reader::client::Accept;
@@ -109,11 +110,12 @@ pub(crate) struct Job(Box<Content>);
 
 /// What a job has.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Content {
     pub(crate) ticket: Ticket,
     pub(crate) peer: Peer,
-    /// The trace context that came with it.
-    pub(crate) trace: Option<Arc<str>>,
+    /// What came with it in its metadata, beside its deadline.
+    pub(crate) ties: Option<Arc<Ties>>,
     /// Until when its result is of use.
     pub(crate) deadline: Option<Instant>,
     pub(crate) payload: Payload,
@@ -124,7 +126,12 @@ pub(crate) struct Content {
 impl Content {
     /// Without what most calls come without, and without its payload.
     pub(crate) fn new(ticket: Ticket, peer: Peer) -> Self {
-        Self { ticket, peer, trace: None, deadline: None, payload: Payload::default(), permit: None }
+        Self { ticket, peer, ties: None, deadline: None, payload: Payload::default(), permit: None }
+    }
+
+    /// The trace context that came with it.
+    pub(crate) fn trace(&self) -> Option<&Arc<str>> {
+        self.ties.as_ref()?.trace.as_ref()
     }
 }
 
@@ -171,6 +178,14 @@ impl Payload {
             // What lies there is in nobody's way.
             Self::Small { length, .. } => *length = 0,
             Self::Within { .. } => *self = Self::default(),
+        }
+    }
+
+    /// Holds nothing any more; what it is then is not told.
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        if let Self::Within { .. } = self {
+            *self = Self::default();
         }
     }
 
@@ -233,15 +248,22 @@ impl Job {
         Self(Box::new(content))
     }
 
-    /// A job in the block of another: with its ticket and its peer, for the caller to overwrite, and nothing else of it.
+    /// A job in the block of another: with its ticket, its peer, its deadline and its payload for the caller to overwrite,
+    /// and nothing else of it.
     pub(crate) fn again(shell: Shell) -> Self {
         Self(shell.0)
     }
 
-    /// Drops what the job has, but for the block.
+    /// Drops what the job has, but for the block. Writes nothing where there is nothing to drop: the lines of the block
+    /// that this thread has not written are still the hub's, which writes them next.
     pub(crate) fn empty(mut self) -> Shell {
-        (self.trace, self.deadline, self.permit) = (None, None, None);
-        self.payload.clear();
+        if self.ties.is_some() {
+            self.ties = None;
+        }
+        if self.permit.is_some() {
+            self.permit = None;
+        }
+        self.payload.release();
         Shell(self.0)
     }
 }

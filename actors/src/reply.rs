@@ -8,6 +8,7 @@
 //! the hub learns first that the calls are answered, so that nobody who has seen a reply can find it uncounted, then
 //! what of it was written.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -48,6 +49,10 @@ const KEPT_BYTES: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     shared: Vec<u8>,
+    /// The calls that are done.
+    done: Vec<Done>,
+    /// What belongs to each of these, in the same order; nothing of them all where the thread that ran the calls writes
+    /// all replies, so that no more travels from its core to the hub's than that needs.
     items: Vec<Item>,
     /// The blocks of jobs that are done with, on their way back to the hub that they came from.
     shells: Vec<Shell>,
@@ -59,10 +64,10 @@ pub(crate) struct Replies {
     expected: (usize, usize),
 }
 
+/// The reply to a call that is done.
 #[derive(Debug)]
-struct Item {
+pub(crate) struct Item {
     client: ClientKey,
-    done: Done,
     body: Body,
     /// Held against the client while the call ran.
     cost: u32,
@@ -175,48 +180,49 @@ impl Done {
 }
 
 impl Item {
-    fn new(ticket: &Ticket, done: Done, body: Body) -> Self {
+    fn new(ticket: &Ticket, body: Body) -> Self {
         let Ticket { client, cost, entry, client_id, .. } = *ticket;
-        Self { client, done, body, cost, entry, client_id }
+        Self { client, body, cost, entry, client_id }
     }
 }
 
 impl Replies {
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.done.is_empty()
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.items.len()
+        self.done.len()
     }
 
     /// Whether what there is leaves before more calls run, those of `changes` clients more.
     pub(crate) fn is_ripe(&self, changes: usize, now: Instant) -> bool {
-        self.items.len() >= EARLY
+        self.done.len() >= EARLY
             && self.changes + changes < FEW
             && self.since.is_some_and(|since| now.nanos_since(since) >= EARLY_NS)
     }
 
     /// Whether the thread that ran the calls writes their replies.
     fn is_for_few(&self) -> bool {
-        self.changes < FEW || self.items.len() >= LONG * (self.changes + 1)
+        self.changes < FEW || self.done.len() >= LONG * (self.changes + 1)
     }
 
     /// What there is. What comes next gets room that was used before, and is expected to be about as much.
     pub(crate) fn take_for(&mut self, mut room: Self) -> Self {
         debug_assert!(room.is_empty());
-        room.expected = (self.shared.len().min(MOST_EXPECTED), self.items.len());
+        room.expected = (self.shared.len().min(MOST_EXPECTED), self.done.len());
         std::mem::replace(self, room)
     }
 
     /// Empty, with the room that it has, unless that is much.
     pub(crate) fn cleared(mut self) -> Self {
-        let is_much = self.items.capacity() > KEPT || self.shared.capacity() > KEPT_BYTES;
+        let is_much = self.done.capacity() > KEPT || self.shared.capacity() > KEPT_BYTES;
         if is_much {
             return Self::default();
         }
         self.shared.clear();
+        self.done.clear();
         self.items.clear();
         self.shells.clear();
         self.changes = 0;
@@ -232,6 +238,20 @@ impl Replies {
         if shared.capacity() <= KEPT_BYTES {
             shared.clear();
             self.shared = shared;
+        }
+    }
+
+    /// After [`Self::decide`], where nothing is left for the hub: it needs only to know which calls are done.
+    pub(crate) fn take_items(&mut self) -> Vec<Item> {
+        let mut items = std::mem::take(&mut self.items);
+        items.clear();
+        items
+    }
+
+    /// Gives it this room, if it has none.
+    pub(crate) fn set_items(&mut self, items: Vec<Item>) {
+        if self.items.capacity() == 0 && items.capacity() <= KEPT {
+            self.items = items;
         }
     }
 
@@ -251,7 +271,7 @@ impl Replies {
     }
 
     /// Takes the blocks that came back, as far as there may be that many.
-    pub(crate) fn take_shells(&mut self, shells: &mut Vec<Shell>, most: usize) {
+    pub(crate) fn take_shells(&mut self, shells: &mut VecDeque<Shell>, most: usize) {
         let room = most.saturating_sub(shells.len()).min(self.shells.len());
         shells.extend(self.shells.drain(..room));
     }
@@ -259,13 +279,15 @@ impl Replies {
     /// A call that was answered before has ended now.
     pub(crate) fn gone(&mut self, ticket: &Ticket, now: Instant) {
         let done = Done::new(ticket, Verdict::OK, true, now);
-        self.items.push(Item::new(ticket, done, Body::None));
+        self.done.push(done);
+        self.items.push(Item::new(ticket, Body::None));
     }
 
     fn add(&mut self, ticket: &Ticket, done: Done, now: Instant, packet: &mut Vec<u8>) {
-        if self.items.is_empty() {
+        if self.done.is_empty() {
             let (bytes, items) = std::mem::take(&mut self.expected);
             self.shared.reserve(bytes);
+            self.done.reserve(items);
             self.items.reserve(items);
             self.shells.reserve(items);
             self.since = Some(now);
@@ -281,7 +303,8 @@ impl Replies {
         if self.items.last().is_some_and(|last| last.client != ticket.client) {
             self.changes += 1;
         }
-        self.items.push(Item::new(ticket, done, body));
+        self.done.push(done);
+        self.items.push(Item::new(ticket, body));
     }
 
     /// Decides which of the replies the caller writes, who ran their calls: from here on nobody ends those. What is left
@@ -304,16 +327,16 @@ impl Replies {
         let mut left: Vec<u8> = Vec::new();
         let mut begun: Option<Range<usize>> = None;
         let mut start = 0;
-        for item in &mut self.items {
+        for (item, done) in self.items.iter_mut().zip(&mut self.done) {
             let range = start..start + item.body.shared();
             start = range.end;
-            if matches!(item.body, Body::None) || !stages.answer(item.done.call) {
+            if matches!(item.body, Body::None) || !stages.answer(done.call) {
                 left.extend_from_slice(&shared[range]);
                 is_left = true;
                 continue;
             }
-            item.done.is_counted = true;
-            count(item.entry, &item.done);
+            done.is_counted = true;
+            count(item.entry, done);
             let cost = u64::from(item.cost);
             let body = std::mem::replace(&mut item.body, Body::Elsewhere);
             if let (Some(last), Some(run), Body::Shared(_)) = (sent.last_mut(), &mut begun, &body)
@@ -346,7 +369,11 @@ impl Replies {
     pub(crate) fn for_each_run(&mut self, mut take: impl FnMut(&Done) -> Option<u32>, deliver: impl FnMut(Run<'_>)) {
         let mut runs = Runs::within(std::mem::take(&mut self.shared));
         let mut start = 0;
-        for Item { client, done, body, .. } in self.items.drain(..) {
+        if self.items.is_empty() {
+            // Others write the replies.
+            self.done.drain(..).for_each(|done| _ = take(&done));
+        }
+        for (done, Item { client, body, .. }) in self.done.drain(..).zip(self.items.drain(..)) {
             let cost = take(&done);
             let range = start..start + body.shared();
             start = range.end;

@@ -231,7 +231,7 @@ impl Calls {
         ticket.received = record.received;
         ticket.begun = now;
         job.deadline = record.deadline;
-        job.trace = record.ties.as_ref().and_then(|ties| ties.trace.clone());
+        job.ties.clone_from(&record.ties);
         true
     }
 

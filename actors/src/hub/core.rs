@@ -60,8 +60,8 @@ pub(crate) struct HubCore {
     pub(crate) buffer: RefCell<Box<[u8]>>,
     clients: RefCell<Table<Rc<RefCell<Connection>>>>,
     basket: RefCell<Collected>,
-    /// Blocks for jobs.
-    shells: RefCell<Vec<Shell>>,
+    /// Blocks for jobs; the first that came back is used first, so that they stay in the order in which they lie.
+    shells: RefCell<VecDeque<Shell>>,
     calls: RefCell<Calls>,
     deadlines: RefCell<Deadlines>,
     /// Wakes the turn.

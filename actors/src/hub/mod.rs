@@ -182,7 +182,9 @@ impl Hubs {
                 counting.answered(entry, done.verdict, done.queued, done.ran);
             })
         };
+        let items = if is_urgent { Vec::new() } else { replies.take_items() };
         *replies = place.inbox.put_replies(std::mem::take(replies));
+        replies.set_items(items);
         if !sent.is_empty() {
             for sent in &mut sent {
                 is_urgent |= sent.write(&place.lines);
@@ -236,7 +238,7 @@ impl Hubs {
         let (now, verdict) = (Instant::now(), Verdict::of(error));
         for job in jobs {
             log::debug!(
-                client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
+                client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace().map(AsRef::<str>::as_ref);
                 "refused: {error}"
             );
             job.ticket.fail(error, &mut packet);

@@ -33,9 +33,15 @@ pub(crate) struct Request<'a> {
 impl Request<'_> {
     /// What the handler gets beside the arguments. It is built where it is used, because it is big.
     fn context(&self) -> call::Context {
-        let Content { ticket, peer, trace, deadline, .. } = self.call;
+        let Content { ticket, peer, deadline, .. } = self.call;
         let from = call::From::Client(View::new(self.hubs, ticket));
-        call::Context { peer: *peer, serial: ticket.serial, trace: trace.clone(), deadline: *deadline, from }
+        call::Context {
+            peer: *peer,
+            serial: ticket.serial,
+            trace: self.call.trace().cloned(),
+            deadline: *deadline,
+            from,
+        }
     }
 }
 

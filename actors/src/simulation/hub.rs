@@ -189,8 +189,8 @@ impl Sink for HubSink<'_> {
         if self.core.basket.is_empty() {
             self.shared.wake(Wake::Turn(self.core.number));
         }
-        let (trace, deadline) = (accept.trace().cloned(), accept.deadline);
-        let content = Content { ticket, peer: self.peer, trace, deadline, payload: payload.into(), permit: None };
+        let (ties, deadline) = (accept.ties.clone(), accept.deadline);
+        let content = Content { ticket, peer: self.peer, ties, deadline, payload: payload.into(), permit: None };
         self.core.basket.push(Job::new(content));
     }
 }

@@ -136,7 +136,7 @@ impl WorkerFeed {
             {
                 job.ticket.begun = now;
                 log::trace!(
-                    client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace.as_deref();
+                    client = job.ticket.client_id, serial = job.ticket.serial, trace = job.trace().map(AsRef::<str>::as_ref);
                     "worker {} takes it", self.number
                 );
                 self.place.beat.begin(job.ticket.entry, &job.ticket, now);

@@ -121,15 +121,15 @@ impl Sink for HubSink<'_> {
         if lot.jobs.is_empty() {
             lot.jobs.reserve(lot.expected);
         }
-        let mut job = match self.hub.shells.borrow_mut().pop() {
+        let mut job = match self.hub.shells.borrow_mut().pop_front() {
             Some(shell) => Job::again(shell),
             None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
         };
         job.ticket.set(self.key, self.peer.client_id(), call, accept);
         job.peer = self.peer;
         job.deadline = accept.deadline;
-        if let Some(trace) = accept.trace() {
-            job.trace = Some(trace.clone());
+        if let Some(ties) = &accept.ties {
+            job.ties = Some(ties.clone());
         }
         match arguments {
             Arguments::Borrowed(bytes) if job.payload.take_small(bytes) => {}
