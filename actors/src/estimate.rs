@@ -22,7 +22,7 @@ pub(crate) const MAX_WAIT_NS: u64 = MAX_WAIT.as_nanos() as u64;
 /// The measured time of one procedure in nanoseconds. Before the first measurement it counts as slow.
 ///
 /// Workers write it and I/O arbiters read it, so it has cache lines of its own (two, because processors fetch them in
-/// pairs), and what changes little is not written.
+/// pairs), what changes little is not written, and a worker looks at it again only where a call says something new.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Estimate(AtomicU64);
@@ -48,14 +48,30 @@ impl Estimate {
     }
 
     /// Takes in the time of one call, in nanoseconds.
+    #[cfg(test)]
     pub(crate) fn observe(&self, took: u64) {
+        self.observe_after(&mut None, took);
+    }
+
+    /// Takes in the time of one call, in nanoseconds, for one who has `seen` the estimate before, and looks at it again only where this call says something
+    /// new: while others write it, each look costs as much as a quick call.
+    #[inline]
+    pub(crate) fn observe_after(&self, seen: &mut Option<u64>, took: u64) {
         let took = took.min(UNKNOWN - 1);
-        let old = self.0.load(Ordering::Relaxed);
-        if old.abs_diff(took) <= old / NEAR {
+        if seen.is_some_and(|seen| is_near(seen, took)) {
             return;
         }
-        self.0.store(next(old, took), Ordering::Relaxed);
+        let mut known = self.0.load(Ordering::Relaxed);
+        if !is_near(known, took) {
+            known = next(known, took);
+            self.0.store(known, Ordering::Relaxed);
+        }
+        *seen = Some(known);
     }
+}
+
+fn is_near(known: u64, took: u64) -> bool {
+    known.abs_diff(took) <= known / NEAR
 }
 
 fn next(old: u64, took: u64) -> u64 {
@@ -79,6 +95,22 @@ mod tests {
         assert!(estimate.get() > QUANTUM_NS);
         estimate.observe(300);
         assert_eq!(estimate.get(), 300);
+    }
+
+    #[test]
+    fn who_has_seen_the_estimate_looks_at_it_again_only_when_a_call_says_something_new() {
+        let estimate = Estimate::default();
+        let mut seen = None;
+        estimate.observe_after(&mut seen, 800);
+        assert_eq!(seen, Some(800));
+        // Another thread changes it.
+        estimate.0.store(5_000, Ordering::Relaxed);
+        estimate.observe_after(&mut seen, 850);
+        assert_eq!((seen, estimate.get()), (Some(800), 5_000));
+        estimate.observe_after(&mut seen, 1_000);
+        assert_eq!((seen, estimate.get()), (Some(4_750), 4_750));
+        estimate.observe_after(&mut seen, 850);
+        assert_eq!((seen, estimate.get()), (Some(4_506), 4_506), "it has seen what it is now");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use postroom_protocol::Header;
 
 use crate::form::Form;
 use crate::hub::Hubs;
+use crate::hub::free::Free;
 use crate::job::{ClientKey, Job};
 use crate::reader::client::Accept;
 use crate::stage::{CallRef, Was};
@@ -27,7 +28,7 @@ pub(crate) struct Calls {
     hubs: Arc<Hubs>,
     hub: u16,
     records: Vec<Record>,
-    free: Vec<u32>,
+    free: Free,
     /// The unanswered calls of each client, oldest first; by the client's slot.
     clients: Vec<List>,
     deadlines: BinaryHeap<Reverse<(Instant, CallRef)>>,
@@ -164,7 +165,7 @@ impl Calls {
         if self.clients.len() <= slot {
             self.clients.resize(slot + 1, List { oldest: NONE, newest: NONE });
         }
-        let number = self.free.pop().unwrap_or_else(|| {
+        let number = self.free.take().unwrap_or_else(|| {
             self.records.push(Record::new(client, call));
             // Each record takes more than a byte, so there are fewer than 2³².
             (self.records.len() - 1) as u32
@@ -358,7 +359,7 @@ impl Calls {
         record.place = Place::Free;
         record.ties = None;
         record.generation = record.generation.wrapping_add(1);
-        self.free.push(call.slot);
+        self.free.put(call.slot);
     }
 }
 

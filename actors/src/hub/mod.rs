@@ -10,6 +10,7 @@
 pub(crate) mod calls;
 pub(crate) mod core;
 mod events;
+mod free;
 mod inbox;
 mod inline;
 pub(crate) mod line;

@@ -7,7 +7,7 @@
 
 pub(crate) mod asynchronous;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,7 +56,13 @@ impl Actor for Worker {
     fn started(&mut self, ctx: &mut Self::Context) {
         let number = self.post.place;
         let place = self.handover.place(number).clone();
-        let feed = WorkerFeed { number, handover: self.handover.clone(), place, outbox: RefCell::default() };
+        let feed = WorkerFeed {
+            number,
+            handover: self.handover.clone(),
+            place,
+            outbox: RefCell::default(),
+            seen: Cell::default(),
+        };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
         let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed));
         self.desk = Some(desk);
@@ -106,6 +112,8 @@ struct WorkerFeed {
     place: Arc<WorkerPlace>,
     /// What is being sent; room for it meanwhile.
     outbox: RefCell<Outbox>,
+    /// The procedure that was called last since the worker was woken, and its estimate as it was seen then.
+    seen: Cell<(u32, Option<u64>)>,
 }
 
 impl WorkerFeed {
@@ -117,7 +125,14 @@ impl WorkerFeed {
     fn end(&self, ticket: &Ticket) -> Instant {
         let now = Instant::now();
         self.place.beat.end();
-        self.handover.registry().procedure(ticket.entry).estimate.observe(now.nanos_since(ticket.begun));
+        let (entry, seen) = self.seen.get();
+        let mut seen = if entry == ticket.entry { seen } else { None };
+        self.handover
+            .registry()
+            .procedure(ticket.entry)
+            .estimate
+            .observe_after(&mut seen, now.nanos_since(ticket.begun));
+        self.seen.set((ticket.entry, seen));
         now
     }
 
@@ -159,6 +174,8 @@ impl WorkerFeed {
 
 impl Feed for WorkerFeed {
     fn pop(&self) -> Option<Job> {
+        // Others may have changed what they expect.
+        self.seen.take();
         let (now, mut outbox) = (Instant::now(), self.outbox.borrow_mut());
         let next = self.place.tray.next(now, self.leaves(), &mut outbox);
         self.work(next, &mut outbox, now)
