@@ -268,7 +268,21 @@ impl Job {
     }
 }
 
+impl Job {
+    /// It comes next.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        crate::prefetch::to_read(&*self.0);
+    }
+}
+
 impl Shell {
+    /// It is used next.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        crate::prefetch::to_write(&*self.0);
+    }
+
     /// The ticket of the job that is done with.
     pub(crate) fn ticket(&self) -> &Ticket {
         &self.0.ticket

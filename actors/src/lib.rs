@@ -19,7 +19,7 @@
 //! - [`program`]: what users declare; typed handlers become functions on bytes here.
 //! - `job`, `reply`: what travels there and back. `form`: how an answer is written. `stage`: whether a call still waits, runs, or was ended.
 //! - [`events`]: what programs tell without being asked: from whoever publishes to those who subscribed.
-//! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry.
+//! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry. `prefetch`: hints to the processor.
 //! - `timer`: points in time on the event loop.
 //! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
 //! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see.
@@ -39,6 +39,7 @@ mod estimate;
 mod form;
 mod incident;
 mod job;
+mod prefetch;
 mod reply;
 mod runs;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::event_loop::EventLoop;
 use crate::events::{Bulletin, Publisher, SubscribeOptions, Subscription};
 use crate::hub::Hubs;
 use crate::job::Ticket;
+use crate::prefetch;
 
 /// A call in the records of its hub. The generation tells it from an earlier one in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +44,8 @@ const ANSWERED: u64 = 3;
 pub(crate) const FIRST: usize = 256;
 /// Enough chunks for 2³² slots.
 pub(crate) const CHUNKS: usize = 25;
+/// So many stages lie on one cache line.
+const LINE: usize = 8;
 
 /// The stages of one hub's calls.
 #[derive(Debug, Default)]
@@ -65,7 +68,14 @@ impl Stages {
         let exchange = |stage: &AtomicU64| {
             stage.compare_exchange(word(call, WAITING), word(call, RUNNING), Ordering::AcqRel, Ordering::Acquire)
         };
-        self.word(call).is_some_and(|stage| exchange(stage).is_ok())
+        let (chunk, offset) = place(call.slot);
+        self.chunks[chunk].get().is_some_and(|words| {
+            // The calls behind it have the slots behind its own, most often.
+            if let Some(next) = words.get(offset + LINE) {
+                prefetch::to_write(next);
+            }
+            exchange(&words[offset]).is_ok()
+        })
     }
 
     /// The hub is about to have a call run on its own thread, which it knows not to have ended: nobody else has it, so

@@ -248,6 +248,9 @@ impl Inner {
             return None;
         };
         self.changes -= usize::from(is_change);
+        if let Some(next) = self.jobs.front() {
+            next.job.prefetch();
+        }
         self.running = estimate;
         self.has_run = true;
         if self.is_ripe || estimate > QUANTUM_NS {

@@ -121,8 +121,14 @@ impl Sink for HubSink<'_> {
         if lot.jobs.is_empty() {
             lot.jobs.reserve(lot.expected);
         }
-        let mut job = match self.hub.shells.borrow_mut().pop_front() {
-            Some(shell) => Job::again(shell),
+        let mut shells = self.hub.shells.borrow_mut();
+        let mut job = match shells.pop_front() {
+            Some(shell) => {
+                if let Some(next) = shells.get(1) {
+                    next.prefetch();
+                }
+                Job::again(shell)
+            }
             None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
         };
         job.ticket.set(self.key, self.peer.client_id(), call, accept);
