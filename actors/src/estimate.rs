@@ -53,8 +53,8 @@ impl Estimate {
         self.observe_after(&mut None, took);
     }
 
-    /// Takes in the time of one call, in nanoseconds, for one who has `seen` the estimate before, and looks at it again only where this call says something
-    /// new: while others write it, each look costs as much as a quick call.
+    /// Takes in the time of one call, in nanoseconds, for one who has `seen` the estimate before, and looks at it again
+    /// only where this call says something new: while others write it, each look costs as much as a quick call.
     #[inline]
     pub(crate) fn observe_after(&self, seen: &mut Option<u64>, took: u64) {
         let took = took.min(UNKNOWN - 1);

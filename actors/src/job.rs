@@ -108,7 +108,7 @@ impl Ticket {
 #[derive(Debug)]
 pub(crate) struct Job(Box<Content>);
 
-/// What a job has.
+/// What a job has: whole cache lines, so that none is shared with what lies beside it.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Content {
@@ -382,6 +382,12 @@ impl Drop for Basket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_takes_three_whole_lines() {
+        // Each of them goes to another core and back for each call.
+        assert_eq!((size_of::<Content>(), align_of::<Content>()), (3 * 64, 64));
+    }
 
     #[test]
     fn few_bytes_lie_in_the_job_and_more_in_a_buffer_that_is_let_go_when_the_call_waits() {
