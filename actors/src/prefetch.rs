@@ -1,36 +1,35 @@
 //! Hints to the processor of what this thread needs next, where another has it in its cache.
 //!
 //! A job comes from another core and goes back there, line by line; one line takes up to half a microsecond where the
-//! two share no cache, which is as long as a quick call runs. What was asked for two calls before is there in time.
+//! two share no cache, which is as long as a quick call runs. What was asked for a call or two before is there in time.
 //! Elsewhere than on x86-64 nothing is asked for.
 
 /// Has the lines of a value fetched, to be read.
 #[inline]
 pub(crate) fn to_read<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in (0..size_of::<T>()).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: it is a hint: no address makes it fault, and this one is in `value`.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast::<i8>().add(line)) };
-    }
+    fetch::<{ std::arch::x86_64::_MM_HINT_T0 }, T>(value);
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = value;
 }
 
-/// Has the lines of a value fetched, to be written: nobody else keeps them.
+/// Has the lines of a value fetched, to be written: nobody else keeps them, where the program is built for processors
+/// that all know of this (`prefetchw`); else as if they were to be read.
 #[inline]
 pub(crate) fn to_write<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in (0..size_of::<T>()).step_by(64) {
-        // SAFETY: it is a hint: no address makes it fault, this one is in `value`, and it changes neither memory nor
-        // flags. Processors that do not know it take it for a nop.
-        unsafe {
-            let line = std::ptr::from_ref(value).cast::<u8>().add(line);
-            std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
-        }
-    }
+    fetch::<{ std::arch::x86_64::_MM_HINT_ET0 }, T>(value);
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = value;
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn fetch<const HINT: i32, T>(value: &T) {
+    for line in (0..size_of::<T>()).step_by(64) {
+        // SAFETY: it is a hint, which changes nothing: no address makes it fault, and this one is in `value`.
+        unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(std::ptr::from_ref(value).cast::<i8>().add(line)) };
+    }
 }
 
 #[cfg(test)]

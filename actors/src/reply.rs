@@ -373,6 +373,7 @@ impl Replies {
             // Others write the replies.
             self.done.drain(..).for_each(|done| _ = take(&done));
         }
+        debug_assert_eq!(self.done.len(), self.items.len());
         for (done, Item { client, body, .. }) in self.done.drain(..).zip(self.items.drain(..)) {
             let cost = take(&done);
             let range = start..start + body.shared();

@@ -143,6 +143,8 @@ impl WorkerFeed {
             let may_run = next.as_mut().is_some_and(|job| job.begin(self.handover.hubs(), now));
             if outbox.is_due {
                 self.handover.hubs().answer_all(outbox);
+                // Others may have changed it: a worker that is never idle looks again with each batch.
+                self.seen.take();
                 // The calls behind this are not to count for it.
                 now = Instant::now();
             }

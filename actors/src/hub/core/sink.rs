@@ -7,7 +7,7 @@ use postroom_protocol::{Error, Header};
 use super::HubCore;
 use crate::hub::calls::{Calls, Ended, Place};
 use crate::hub::inline::{Lies, Waiting};
-use crate::job::{ClientKey, Content, Job, Ticket};
+use crate::job::{ClientKey, Content, Job, Shell, Ticket};
 use crate::peer::Peer;
 use crate::program::registry::ProcedureEntry;
 use crate::program::{Class, Codec};
@@ -29,6 +29,16 @@ pub(crate) struct HubSink<'a> {
 impl<'a> HubSink<'a> {
     pub(super) fn new(hub: &'a HubCore, key: ClientKey, peer: Peer) -> Self {
         Self { hub, key, peer, last: None }
+    }
+
+    /// A block for a job, if there is one; those behind it are about to be used, too.
+    fn shell(&self) -> Option<Shell> {
+        let mut shells = self.hub.shells.borrow_mut();
+        let shell = shells.pop_front()?;
+        if let Some(next) = shells.get(1) {
+            next.prefetch();
+        }
+        Some(shell)
     }
 
     fn calls(&self) -> std::cell::RefMut<'_, Calls> {
@@ -121,14 +131,8 @@ impl Sink for HubSink<'_> {
         if lot.jobs.is_empty() {
             lot.jobs.reserve(lot.expected);
         }
-        let mut shells = self.hub.shells.borrow_mut();
-        let mut job = match shells.pop_front() {
-            Some(shell) => {
-                if let Some(next) = shells.get(1) {
-                    next.prefetch();
-                }
-                Job::again(shell)
-            }
+        let mut job = match self.shell() {
+            Some(shell) => Job::again(shell),
             None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
         };
         job.ticket.set(self.key, self.peer.client_id(), call, accept);
