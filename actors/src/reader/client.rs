@@ -569,7 +569,7 @@ impl Client {
     }
 
     /// Whether no call of this client may start now.
-    fn is_starved(&self) -> bool {
+    pub(crate) fn is_starved(&self) -> bool {
         self.in_progress >= self.limits.max_client_requests || self.holds_too_much()
     }
 

@@ -110,6 +110,10 @@ impl ActorFuture<Reader> for Serve {
         ctx: &mut Context<Reader>,
         task: &mut task::Context<'_>,
     ) -> Poll<()> {
+        if reader.connection.borrow().client.is_starved() {
+            // A call that its client sends when it has read a reply is not to wait for that one.
+            reader.hub.collect(Instant::now());
+        }
         let polled = reader.connection.borrow_mut().poll(reader.key, &reader.hub, task);
         if polled.is_ready() {
             ctx.stop();

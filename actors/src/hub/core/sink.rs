@@ -73,6 +73,10 @@ impl Sink for HubSink<'_> {
     }
 
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
+        if place == Place::Backlog {
+            // It waits for a reply to have left; one may have, and only the hub has not looked yet.
+            self.hub.wake_turn();
+        }
         let (entry, deadline) = (call.entry, call.deadline);
         let call = self.calls().accept(self.key, call, place);
         self.hub.stats.accepted(entry);
