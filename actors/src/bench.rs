@@ -14,7 +14,7 @@ use actix::Actor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{LocalSet, yield_now};
 
-use crate::hub::{Hub, Hubs};
+use crate::hub::{Hub, Hubs, Timer};
 use crate::limits::Limits;
 use crate::listener::census::Census;
 use crate::listener::entrance::Entrance;
@@ -81,7 +81,7 @@ impl Rig {
         let (hub, worker, pool) = (Side::new()?, Side::new()?, Side::new()?);
         handover.pool_started(pool.start(Pool::new(handover.clone())));
         worker.start(Worker::new(Post::for_bench(0), handover.clone(), limits.max_packet));
-        hub.start(Hub::new(0, handover, limits.clone()));
+        hub.start(Hub::new(0, handover, limits.clone(), Timer::new()?));
         let rig = Self { hub, worker, pool, entrance: Entrance::new(hubs, Census::new(limits.max_clients)) };
         rig.settle();
         Ok(rig)

@@ -48,6 +48,7 @@ mod stage;
 mod sync;
 mod time;
 mod timer;
+mod timerfd;
 mod watch;
 mod watchdog;
 

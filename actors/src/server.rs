@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::event_loop::{Driver, EventLoop};
 use crate::events::{Bulletin, ClientEvents, Publisher};
-use crate::hub::{Cut, Drain, Finish, Hub, Hubs};
+use crate::hub::{Cut, Drain, Finish, Hub, Hubs, Timer};
 use crate::limits::{LimitErrors, Limits, Workers};
 use crate::listener::bind::{self, BindError, Bound, UnixAccess};
 use crate::listener::census::Census;
@@ -73,7 +73,7 @@ pub enum StartError {
     Programs(ProgramErrors),
     /// It cannot listen at an address.
     Bind(BindError),
-    /// The process has too few descriptors for the event loop, and one in reserve.
+    /// The process has too few descriptors for the event loop, the timers of the I/O arbiters, and one in reserve.
     Descriptors(io::Error),
     /// A thread cannot be started.
     Thread {
@@ -189,6 +189,8 @@ impl Running {
         let (stop, stopped) = mpsc::channel(1);
         let hubs = Arc::new(Hubs::new(limits.io_arbiters, registry.procedures.len()));
         let (events, driver) = EventLoop::new().map_err(StartError::Descriptors)?;
+        let timers: io::Result<Vec<Timer>> = (0..limits.io_arbiters).map(|_| Timer::new()).collect();
+        let timers = timers.map_err(StartError::Descriptors)?;
         let shared_events = events.without_stop();
         hubs.set_event_loop(shared_events.clone());
         hubs.set_bulletin(bulletin.clone());
@@ -203,7 +205,7 @@ impl Running {
                     limits,
                     (hubs, entrance, shared),
                     (sockets, stats),
-                    (events, driver),
+                    (events, driver, timers),
                     started,
                     stopped,
                 ))
@@ -368,7 +370,7 @@ async fn control(
     limits: Limits,
     (hubs, entrance, controls): (Arc<Hubs>, Arc<Entrance>, Arc<Controls>),
     (sockets, stats): (Vec<Bound>, stats::Source),
-    (events, driver): (EventLoop, Driver),
+    (events, driver, timers): (EventLoop, Driver, Vec<Timer>),
     started: std_mpsc::SyncSender<Result<Arc<stats::Parts>, StartError>>,
     mut stopped: mpsc::Receiver<()>,
 ) -> Report {
@@ -405,12 +407,12 @@ async fn control(
     threads.push(watchdog);
     let supervisor = Supervisor::new(handover.clone(), controls.clone(), limits.max_packet).start();
     let mut hub_addresses = Vec::new();
-    for (number, thread) in threads.iter().take(limits.io_arbiters).enumerate() {
+    for ((number, thread), timer) in threads.iter().enumerate().zip(timers) {
         let handover = handover.clone();
         let limits = limits.clone();
         let hub = Hub::start_in_arbiter(&thread.handle(), move |_| {
             // `io_arbiters` is at most 256.
-            Hub::new(number as u16, handover, limits)
+            Hub::new(number as u16, handover, limits, timer)
         });
         hub_addresses.push(hub);
     }

@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use rustix::time::Timespec;
 
 use super::events::Events;
+use crate::timerfd;
 
 /// Tokens of the loop's own descriptors. Those of watched ones have a slot in their lower half, and no slot has the
 /// highest number.
@@ -37,7 +36,7 @@ impl Poller {
         let poller = Poller {
             epoll: Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            alarm: timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
+            alarm: timerfd::create()?,
             alarm_due: None,
         };
         poller.add_own()?;
@@ -73,15 +72,12 @@ impl Poller {
     /// Makes the wait return at `due`, or never, where `now` is the time.
     pub(super) fn set_alarm(&mut self, due: Option<u64>, now: u64) -> io::Result<()> {
         // One that is set too early costs an idle wake-up, so one for later is good enough for "never".
-        if due == self.alarm_due || due.is_none() {
-            return Ok(());
+        if due != self.alarm_due
+            && let Some(at) = due
+        {
+            timerfd::set(&self.alarm, at.saturating_sub(now))?;
+            self.alarm_due = due;
         }
-        // Zero would disarm it.
-        let left = due.map_or(0, |due| due.saturating_sub(now).max(1));
-        let value = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
-        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once)?;
-        self.alarm_due = due;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //! Bounds: new clients in its mailbox by `max_clients`; one note there that something lies beside it: what the workers
 //! send, by the calls in progress, which is taken at the beginning of a turn too, and events (`events/inlet.rs`).
 
+mod alarm;
 pub(crate) mod calls;
 pub(crate) mod core;
 mod events;
@@ -21,14 +22,18 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use postroom_protocol::Error;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use self::alarm::Alarm;
+pub(crate) use self::alarm::Timer;
 use self::core::HubCore;
 use self::inbox::Inbox;
 pub(crate) use self::inbox::{Mail, Room, SOON};
 use self::line::Lines;
+use self::turn::Turn;
 use crate::event_loop::EventLoop;
 use crate::events::Bulletin;
 use crate::job::{ClientKey, Job};
@@ -255,7 +260,9 @@ pub(crate) struct Hub {
     number: u16,
     handover: Arc<Handover>,
     limits: Limits,
+    timer: Option<Timer>,
     core: Option<Rc<HubCore>>,
+    turn: Option<JoinHandle<()>>,
 }
 
 /// A client has connected.
@@ -308,8 +315,16 @@ pub(crate) struct Finish;
 pub(crate) struct Cut;
 
 impl Hub {
-    pub(crate) fn new(number: u16, handover: Arc<Handover>, limits: Limits) -> Self {
-        Self { number, handover, limits, core: None }
+    pub(crate) fn new(number: u16, handover: Arc<Handover>, limits: Limits, timer: Timer) -> Self {
+        Self { number, handover, limits, timer: Some(timer), core: None, turn: None }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if let Some(turn) = &self.turn {
+            turn.abort();
+        }
     }
 }
 
@@ -323,8 +338,17 @@ impl Actor for Hub {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let alarm = match self.timer.take().map(Alarm::new) {
+            Some(Ok(alarm)) => alarm,
+            // Who waits for it to start is told that it has ended.
+            Some(Err(error)) => {
+                log::error!("hub {} cannot watch its timer: {error}", self.number);
+                return ctx.stop();
+            }
+            None => return ctx.stop(),
+        };
         let core = HubCore::new(self.number, self.handover.clone(), Rc::new(self.limits.clone()), ctx.address());
-        ctx.spawn(turn::Turn::new(core.clone()));
+        self.turn = Some(actix_rt::spawn(Turn::new(core.clone(), alarm)));
         self.core = Some(core);
         self.handover.hubs().started(usize::from(self.number), ctx.address());
     }
