@@ -10,7 +10,7 @@
 //! - [`server`]: starts all of the following, and stops and joins it.
 //! - `listener`: accepts connections and gives each to a hub.
 //! - `hub`: the actor of one I/O arbiter, with what its readers share.
-//! - `reader`: the actor of one client: bytes to calls, replies to bytes.
+//! - `reader`: the task of one client: bytes to calls, replies to bytes.
 //! - `pool`: hands calls to workers, and holds those that have to wait.
 //! - `worker`: the actors that run handlers, each on a thread of its own.
 //! - `supervisor`: starts and replaces workers, and watches over handlers that fail while they start.

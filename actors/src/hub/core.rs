@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use actix::{Actor, Addr};
+use actix::Addr;
 use postroom_protocol::Error;
 use tokio::sync::mpsc;
 
@@ -39,7 +39,7 @@ use crate::reply::{Done, Replies, Sent};
 use crate::runs::{Run, Runs};
 use crate::stage::CallRef;
 use crate::stats::block::Block;
-use crate::time::Instant;
+use crate::time::{Instant, earlier};
 
 mod collected;
 mod sink;
@@ -144,7 +144,7 @@ impl HubCore {
         let key = self.clients.borrow_mut().insert(|_| connection.clone());
         self.handover.hubs().lines(self.number).open(key, shared);
         self.client_came(&peer);
-        Reader::new(connection, self.clone(), key, place).start();
+        actix_rt::spawn(Reader::new(connection, self.clone(), key, place));
     }
 
     /// A reader has ended.
@@ -165,6 +165,9 @@ impl HubCore {
     /// Takes what the workers have sent.
     pub(crate) fn collect(self: &Rc<Self>, now: Instant) {
         let inbox = self.handover.hubs().inbox(self.number);
+        if inbox.is_quiet() {
+            return;
+        }
         let (mut mails, mut room) = self.mails.take();
         // What comes while this is worked off has asked again, or is seen here.
         while inbox.take(&mut mails, &mut room) {
@@ -213,8 +216,7 @@ impl HubCore {
     }
 
     /// Writes replies of inline calls, whose records are closed.
-    pub(super) fn hand_out(self: &Rc<Self>, runs: &mut Runs, keys: Keys) {
-        let now = Instant::now();
+    pub(super) fn hand_out(self: &Rc<Self>, runs: &mut Runs, keys: Keys, now: Instant) {
         runs.hand_out(|run| self.write(run, now));
         self.keys_done(keys, now);
     }
@@ -404,22 +406,23 @@ impl HubCore {
     pub(super) fn flush(self: &Rc<Self>, now: Instant) {
         // What a client has read a reply to is done, for the calls that it sent then.
         self.collect(now);
-        let (blocking, asynchronous) = {
+        let jobs = {
             let mut basket = self.basket.borrow_mut();
             if basket.is_empty() {
                 return;
             }
             let basket = &mut *basket;
             let buffer = basket.complete();
-            let calls = basket.inline.len() + basket.blocking.jobs.len() + basket.asynchronous.jobs.len();
-            log::trace!("hub {} hands on {calls} calls", self.number);
-            if !basket.inline.is_empty() {
+            let inline = basket.inline.len();
+            let jobs = basket.blocking.jobs.len() + basket.asynchronous.jobs.len();
+            log::trace!("hub {} hands on {} calls", self.number, inline + jobs);
+            if inline > 0 {
                 let changes = std::mem::take(&mut basket.inline_changes);
                 self.inline.push_all(&mut basket.inline, changes, buffer);
             }
-            (std::mem::take(&mut basket.blocking.jobs), std::mem::take(&mut basket.asynchronous.jobs))
+            basket.take_jobs()
         };
-        if !blocking.is_empty() || !asynchronous.is_empty() {
+        if let Some((blocking, asynchronous)) = jobs {
             self.hand_on(blocking, asynchronous, now);
         }
         if self.inline.has_calls() {
@@ -483,9 +486,8 @@ impl HubCore {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let own = [self.rescue_at.get(), self.collect_at.get()];
-        let deadlines = [self.deadlines.borrow().next(), self.calls.borrow().next_deadline()];
-        deadlines.into_iter().chain(own).flatten().min()
+        let own = earlier(self.rescue_at.get(), self.collect_at.get());
+        earlier(own, earlier(self.deadlines.borrow().next(), self.calls.borrow().next_deadline()))
     }
 
     pub(super) fn wake_turn(&self) {

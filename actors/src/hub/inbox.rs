@@ -114,6 +114,11 @@ impl Inbox {
         !self.asked.swap(true, Ordering::SeqCst)
     }
 
+    /// Whether there is nothing to take, and nobody has asked the hub to look: what it looks for most of the time.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.has_mail.load(Ordering::SeqCst) && !self.asked.load(Ordering::SeqCst)
+    }
+
     #[cfg(test)]
     pub(crate) fn has_mail(&self) -> bool {
         self.has_mail.load(Ordering::SeqCst)

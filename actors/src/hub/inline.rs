@@ -111,13 +111,13 @@ impl InlineFeed {
     /// Sends what is to leave before more calls run, and gives the next of these.
     fn proceed(&self, hub: &Rc<HubCore>, block: Option<Job>, mut now: Instant) -> Option<Job> {
         if self.is_ripe() {
-            self.send(hub);
+            self.send(hub, now);
             // The calls behind this are not to count for it.
             now = Instant::now();
         }
         let next = self.next(hub, block, now);
         if next.is_none() {
-            self.send(hub);
+            self.send(hub, now);
         }
         next
     }
@@ -176,11 +176,11 @@ impl InlineFeed {
     }
 
     /// Has the replies written that are ready.
-    fn send(&self, hub: &Rc<HubCore>) {
+    fn send(&self, hub: &Rc<HubCore>, now: Instant) {
         if self.runs.borrow().replies() > 0 || !self.keys.borrow().is_empty() {
             // On the thread that is to write them anyway.
             let (mut runs, keys) = (self.runs.take(), self.keys.take());
-            hub.hand_out(&mut runs, keys);
+            hub.hand_out(&mut runs, keys, now);
             // Nothing of what follows runs a call.
             debug_assert!(self.runs.borrow().replies() == 0);
             *self.runs.borrow_mut() = runs;

@@ -591,6 +591,19 @@ impl Client {
         }
     }
 
+    /// Whether all that there is to do for this client is what its next packet and its calls bring: nothing waits,
+    /// neither to start nor to leave, and it is in no other phase than most.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+            && self.output.is_empty()
+            && self.backlog.capacity() == 0
+            && self.unsplit.is_none()
+            && self.keys.is_empty()
+            && self.outlet.is_none()
+            && !self.is_held
+            && !self.holds_too_much()
+    }
+
     /// Whether something waits for the replies to this client's calls to have left.
     pub(crate) fn presses(&self) -> bool {
         !self.backlog.is_empty() || self.is_held || !self.keys.is_empty() || !matches!(self.phase, Phase::Open)

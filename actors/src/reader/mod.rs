@@ -1,11 +1,10 @@
-//! Readers: the actor of one client, on an I/O arbiter.
+//! Readers: the task of one client, on an I/O arbiter.
 //!
 //! A [`Reader`] reads its socket until it would block, has its [`Client`] split what came, and writes
 //! what is ready. What a packet or a message means is decided in [`client`], what goes out lies in [`output`], the socket is in
 //! [`socket`]. It runs no handler and decodes no arguments. Replies come to it through its [`Hub`](crate::hub), which
-//! shares the [`Connection`] with it: they are actors of one thread.
-//!
-//! Its mailbox is not used on the way of a call.
+//! shares the [`Connection`] with it: they are of one thread. It is no actor, because nobody sends it a message: a mailbox
+//! would be looked into for each packet, and take a third of what an idle client costs.
 
 pub(crate) mod client;
 pub(crate) mod deadlines;
@@ -19,8 +18,6 @@ use std::rc::Rc;
 use std::sync::MutexGuard;
 use std::task::{self, Poll, Waker};
 
-use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, AsyncContext, Context};
 use bytes::Bytes;
 
 use crate::hub::core::HubCore;
@@ -37,7 +34,7 @@ pub(crate) use socket::{Socket, Stream};
 /// How many reads a client gets before the others of its arbiter get theirs.
 const READS_PER_TURN: usize = 4;
 
-/// The actor of one client.
+/// The task of one client.
 #[derive(Debug)]
 pub(crate) struct Reader {
     connection: Rc<RefCell<Connection>>,
@@ -80,11 +77,17 @@ impl Reader {
     }
 }
 
-impl Actor for Reader {
-    type Context = Context<Self>;
+/// Reads and writes for as long as the client is there.
+impl Future for Reader {
+    type Output = ();
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.spawn(Serve);
+    fn poll(self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<()> {
+        let Self { connection, hub, key, .. } = &*self;
+        if connection.borrow().client.is_starved() {
+            // A call that its client sends when it has read a reply is not to wait for that one.
+            hub.collect(Instant::now());
+        }
+        connection.borrow_mut().poll(*key, hub, task)
     }
 }
 
@@ -95,30 +98,6 @@ impl Drop for Reader {
             self.hub.stats().client(connection.counted, None);
         }
         self.hub.forget(self.key);
-    }
-}
-
-/// Reads and writes for as long as the client is there.
-struct Serve;
-
-impl ActorFuture<Reader> for Serve {
-    type Output = ();
-
-    fn poll(
-        self: Pin<&mut Self>,
-        reader: &mut Reader,
-        ctx: &mut Context<Reader>,
-        task: &mut task::Context<'_>,
-    ) -> Poll<()> {
-        if reader.connection.borrow().client.is_starved() {
-            // A call that its client sends when it has read a reply is not to wait for that one.
-            reader.hub.collect(Instant::now());
-        }
-        let polled = reader.connection.borrow_mut().poll(reader.key, &reader.hub, task);
-        if polled.is_ready() {
-            ctx.stop();
-        }
-        polled
     }
 }
 
@@ -297,6 +276,25 @@ impl Connection {
 
     /// Does what follows from the client's state: starts what may start, writes, tells, ends, sets its deadline.
     pub(crate) fn settle(&mut self, key: ClientKey, hub: &Rc<HubCore>, now: Instant) {
+        // So it is with most clients most of the time.
+        let is_quiet = self.client.is_quiet() && !self.paused && !self.presses;
+        if !is_quiet {
+            self.follow(key, hub, now);
+        }
+        let state = Some(self.client.state());
+        if state != self.counted {
+            hub.stats().client(self.counted, state);
+            self.counted = state;
+        }
+        if let Some(deadline) = self.client.deadline()
+            && self.entered.is_none_or(|entered| deadline < entered)
+        {
+            hub.enter_deadline(key, deadline, &mut self.entered);
+        }
+    }
+
+    /// The part of it that is nothing for a client that is quiet.
+    fn follow(&mut self, key: ClientKey, hub: &Rc<HubCore>, now: Instant) {
         let mut sink = hub.sink(key, *self.client.peer());
         // A portion of them, the rest when the others of this arbiter had theirs.
         if self.client.has_events() {
@@ -337,14 +335,6 @@ impl Connection {
         }
         if !self.blocked && !self.is_others {
             self.list(key, hub, false);
-        }
-        let state = Some(self.client.state());
-        if state != self.counted {
-            hub.stats().client(self.counted, state);
-            self.counted = state;
-        }
-        if let Some(deadline) = self.client.deadline() {
-            hub.enter_deadline(key, deadline, &mut self.entered);
         }
     }
 

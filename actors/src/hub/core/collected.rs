@@ -87,6 +87,15 @@ impl Collected {
         self.inline.push_back(waiting);
     }
 
+    /// The blocking and the async jobs; none where there are none of either, as in most turns of inline calls.
+    pub(super) fn take_jobs(&mut self) -> Option<(VecDeque<Job>, VecDeque<Job>)> {
+        let (blocking, asynchronous) = (&mut self.blocking.jobs, &mut self.asynchronous.jobs);
+        if blocking.is_empty() && asynchronous.is_empty() {
+            return None;
+        }
+        Some((std::mem::take(blocking), std::mem::take(asynchronous)))
+    }
+
     /// Gives all jobs their payloads. Returns the buffer in which they lie.
     pub(super) fn complete(&mut self) -> Bytes {
         let shared = self.payloads.take();

@@ -7,7 +7,7 @@ use postroom_protocol::{Code, Error, keepalive};
 
 use super::{Client, Phase};
 use crate::limits::Key;
-use crate::time::Instant;
+use crate::time::{Instant, earlier};
 
 impl Client {
     /// When [`Self::expire`] is to be called next.
@@ -108,11 +108,4 @@ impl Client {
 
 fn packet_timeout(key: &'static str, limit: Duration) -> Error {
     Error::packet_timeout(key, limit)
-}
-
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
