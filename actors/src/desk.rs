@@ -6,25 +6,27 @@
 //!
 //! A user's handler is an actix actor with a context of its own, and only a poll of that context gets at both. So
 //! each instance carries a [`Resident`], a future in its context that asks the desk for jobs and runs
-//! `Handler::handle` on each, a whole batch in one poll. The desk wakes it by its [`Seat`].
+//! `Handler::handle` on each, a whole batch in one poll. The context is in the instance's [`Seat`]: whoever has calls for
+//! an idle desk has it polled there and then; for a call that another handler has found, its task is woken.
 //!
 //! ```text
-//! feed ──pop──► desk ──wake──► resident in the handler's context ──handle──► reply ──► feed
+//! feed ──pop──► desk ──poll──► resident in the handler's context ──handle──► reply ──► feed
 //! ```
 //!
 //! The desk holds no borrow while a handler runs. It has no queue of its own beside the one job that was popped for
 //! another handler than the one that is running.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Context};
+use futures::future::LocalBoxFuture;
 use postroom_protocol::Error;
 
 use crate::call;
@@ -36,6 +38,10 @@ use crate::program::registry::Registry;
 use crate::stage::Share;
 use crate::stats::outcome::Verdict;
 use crate::supervisor::watch::Blocked;
+
+mod seat;
+
+pub(crate) use seat::Seat;
 
 /// Where a desk's jobs come from and its replies go.
 pub(crate) trait Feed {
@@ -54,7 +60,7 @@ pub(crate) trait Feed {
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
     fn nudge(&self);
     /// Runs the future of an async call; only the feed of an async worker gets any.
-    fn spawn(&self, job: Running, future: futures::future::LocalBoxFuture<'static, Answer>);
+    fn spawn(&self, job: Running, future: LocalBoxFuture<'static, Answer>);
 }
 
 /// An async call that runs: what is left of its job.
@@ -91,22 +97,6 @@ impl std::fmt::Debug for Desk {
     }
 }
 
-/// One instance of a handler actor at a desk.
-#[derive(Debug, Default)]
-pub(crate) struct Seat {
-    waker: RefCell<Option<Waker>>,
-    vacant: Cell<bool>,
-}
-
-impl Seat {
-    fn wake(&self) {
-        // A seat that was not polled yet has no waker: its first poll is under way, since its task was just spawned.
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-    }
-}
-
 impl Desk {
     pub(crate) fn new(registry: Arc<Registry>, hubs: Arc<Hubs>, max_packet: u32, feed: Box<dyn Feed>) -> Rc<Self> {
         let seats = RefCell::new(vec![None; registry.groups.len()]);
@@ -114,14 +104,22 @@ impl Desk {
         Rc::new(Self { registry, hubs, max_packet, seats, current: RefCell::new(None), feed })
     }
 
-    /// Has the next job run, if there is one and none is on its way to a handler already.
+    /// Has jobs run, here and now, until there is none, or one for another handler than the first is on its way to it.
+    /// What the handler waits for, and a handler that has not started, goes on by its own task.
     ///
-    /// The feed calls it when it has jobs for an idle desk, and after each [`Feed::nudge`].
+    /// The feed calls it when it has jobs for an idle desk, and after each [`Feed::nudge`]. It must hold no borrow then.
     pub(crate) fn begin(self: &Rc<Self>) {
+        if let Some(seat) = self.send_next() {
+            seat.poll_now();
+        }
+    }
+
+    /// Sends the next job on its way, if there is one and none is already. Returns where it is to run.
+    fn send_next(self: &Rc<Self>) -> Option<Rc<Seat>> {
         let waiting = self.current.borrow_mut().take();
         let next = match waiting {
             Some(OnItsWay { job, is_first }) if self.is_seated(&job) => {
-                // Waking the seat again is harmless.
+                // To poll it again is harmless.
                 return self.call(job, is_first);
             }
             // The instance that it was on its way to ended for a reason of its own: another takes it.
@@ -133,9 +131,7 @@ impl Desk {
             }
             None => self.feed.pop(),
         };
-        if let Some(job) = next {
-            self.call(job, false);
-        }
+        next.and_then(|job| self.call(job, false))
     }
 
     /// The next job, if it is for this group of handlers; else its handler is woken for it.
@@ -159,16 +155,20 @@ impl Desk {
         if self.group(&job) == group {
             Some(job)
         } else {
-            self.call(job, is_first);
+            // Not from within the poll of another handler: polls would be as deep as there are handlers.
+            if let Some(seat) = self.call(job, is_first) {
+                seat.wake();
+            }
             None
         }
     }
 
-    /// Sends a job on its way and wakes the handler it is for, a fresh one if need be.
-    fn call(self: &Rc<Self>, mut job: Job, mut is_first: bool) {
+    /// Sends a job on its way to the handler it is for, a fresh one if need be; one that is refused is followed by the
+    /// next. Returns where it is to run.
+    fn call(self: &Rc<Self>, mut job: Job, mut is_first: bool) -> Option<Rc<Seat>> {
         loop {
             let group = self.group(&job);
-            let seated = self.seats.borrow()[group].clone().filter(|seat| !seat.vacant.get());
+            let seated = self.seats.borrow()[group].clone().filter(|seat| !seat.is_vacant());
             let seat = match seated {
                 Some(seat) => Ok(seat),
                 None => match self.registry.watch.may_start(group, Instant::now()) {
@@ -180,10 +180,7 @@ impl Desk {
                         // At most 10 s.
                         let ms = retry_after.as_millis().max(1) as u32;
                         self.refuse(&job.ticket, &Error::internal(incident).with_retry_after_ms(ms));
-                        match self.feed.pop() {
-                            Some(next) => (job, is_first) = (next, false),
-                            None => return,
-                        }
+                        (job, is_first) = (self.feed.pop()?, false);
                         continue;
                     }
                 },
@@ -191,9 +188,10 @@ impl Desk {
             match seat {
                 Ok(seat) => {
                     *self.current.borrow_mut() = Some(OnItsWay { job, is_first });
-                    seat.wake();
-                    self.seats.borrow_mut()[group] = Some(seat);
-                    return;
+                    if is_first {
+                        self.seats.borrow_mut()[group] = Some(seat.clone());
+                    }
+                    return Some(seat);
                 }
                 Err(panic) => {
                     let incident = incident::next();
@@ -203,10 +201,7 @@ impl Desk {
                     });
                     self.did_not_start(group, "its factory panicked", &incident);
                     self.fail(&job.ticket, incident);
-                    match self.feed.pop() {
-                        Some(next) => (job, is_first) = (next, false),
-                        None => return,
-                    }
+                    (job, is_first) = (self.feed.pop()?, false);
                 }
             }
         }
@@ -246,7 +241,7 @@ impl Desk {
     }
 
     fn is_seated(&self, job: &Job) -> bool {
-        self.seats.borrow()[self.group(job)].as_ref().is_some_and(|seat| !seat.vacant.get())
+        self.seats.borrow()[self.group(job)].as_ref().is_some_and(|seat| !seat.is_vacant())
     }
 
     /// Answers a call whose handler failed it.
@@ -282,7 +277,7 @@ impl Desk {
     pub(crate) fn future_panicked(&self, running: &Running, panic: &(dyn std::any::Any + Send)) {
         self.panicked(&running.ticket, running.trace.as_ref(), &running.job.payload, panic);
         // Only the instance that made the future goes; the one there now may be another already.
-        if !running.seat.vacant.replace(true) {
+        if !running.seat.vacate() {
             running.seat.wake();
         }
     }
@@ -371,13 +366,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
         task: &mut task::Context<'_>,
     ) -> Poll<Self::Output> {
         let this = self.get_mut();
-        {
-            let mut waker = this.seat.waker.borrow_mut();
-            if waker.as_ref().is_none_or(|waker| !waker.will_wake(task.waker())) {
-                *waker = Some(task.waker().clone());
-            }
-        }
-        while !this.seat.vacant.get() {
+        while !this.seat.is_vacant() {
             if ctx.state() != ActorState::Running {
                 // The handler stops its context. Should it decide otherwise in `stopping`, it goes on; else this
                 // future is dropped, and the desk learns of it there.
@@ -399,7 +388,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
                     Ran::Done(done, verdict) => break this.desk.feed.answer(done, verdict, &mut this.packet),
                     Ran::Over => break,
                     Ran::Panicked => {
-                        this.seat.vacant.set(true);
+                        this.seat.vacate();
                         break this.desk.feed.nudge();
                     }
                 }
@@ -414,7 +403,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
 impl<A: Actor<Context = Context<A>>> Drop for Resident<A> {
     fn drop(&mut self) {
         // The instance ended by itself, or a panic outside of a call took it. What it left undone goes to a fresh one.
-        if !self.seat.vacant.replace(true) {
+        if !self.seat.vacate() {
             self.desk.feed.nudge();
         }
     }

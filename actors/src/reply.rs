@@ -367,12 +367,12 @@ impl Replies {
     /// Hands the replies out, those of each client together. `take` says of each call, in order, what it has cost its
     /// client, or `None` if nobody waits for its reply.
     pub(crate) fn for_each_run(&mut self, mut take: impl FnMut(&Done) -> Option<u32>, deliver: impl FnMut(Run<'_>)) {
-        let mut runs = Runs::within(std::mem::take(&mut self.shared));
-        let mut start = 0;
         if self.items.is_empty() {
             // Others write the replies.
-            self.done.drain(..).for_each(|done| _ = take(&done));
+            return self.done.drain(..).for_each(|done| _ = take(&done));
         }
+        let mut runs = Runs::within(std::mem::take(&mut self.shared));
+        let mut start = 0;
         debug_assert_eq!(self.done.len(), self.items.len());
         for (done, Item { client, body, .. }) in self.done.drain(..).zip(self.items.drain(..)) {
             let cost = take(&done);

@@ -143,6 +143,12 @@ impl Runs {
     pub(crate) fn hand_out(&mut self, mut deliver: impl FnMut(Run<'_>)) {
         let Self { shared, pieces, joined, replies } = self;
         *replies = 0;
+        if let [Piece { client, range, own: None, replies, cost }] = &pieces[..] {
+            // Replies to one client, as in most turns: none of what follows.
+            let bytes = RunBytes::Lent(&shared[range.clone()]);
+            deliver(Run { client: *client, bytes, replies: *replies, cost: *cost });
+            pieces.clear();
+        }
         if pieces.len() > 2 {
             // Calls of several clients that were taken in turns. The order within each client stays.
             pieces.sort_by_key(|piece| piece.client);

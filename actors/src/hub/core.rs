@@ -60,6 +60,10 @@ pub(crate) struct HubCore {
     pub(crate) buffer: RefCell<Box<[u8]>>,
     clients: RefCell<Table<Rc<RefCell<Connection>>>>,
     basket: RefCell<Collected>,
+    /// Whether a reader is at it, which says when it is done: until then the basket need not be looked at.
+    is_reading: Cell<bool>,
+    /// The client that was read last.
+    last_read: Cell<Option<ClientKey>>,
     /// Blocks for jobs; the first that came back is used first, so that they stay in the order in which they lie.
     shells: RefCell<VecDeque<Shell>>,
     calls: RefCell<Calls>,
@@ -101,6 +105,8 @@ impl HubCore {
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             clients: RefCell::default(),
             basket: RefCell::default(),
+            is_reading: Cell::new(false),
+            last_read: Cell::new(None),
             shells: RefCell::default(),
             calls: RefCell::new(Calls::new(hubs.clone(), number)),
             deadlines: RefCell::default(),
@@ -402,39 +408,82 @@ impl HubCore {
         }
     }
 
-    /// Hands on the calls of this turn.
-    pub(super) fn flush(self: &Rc<Self>, now: Instant) {
+    /// Hands on the calls of this turn. Returns whether inline calls have run meanwhile.
+    pub(super) fn flush(self: &Rc<Self>, now: Instant) -> bool {
         // What a client has read a reply to is done, for the calls that it sent then.
         self.collect(now);
-        let jobs = {
+        {
             let mut basket = self.basket.borrow_mut();
             if basket.is_empty() {
-                return;
+                return false;
             }
-            let basket = &mut *basket;
-            let buffer = basket.complete();
-            let inline = basket.inline.len();
-            let jobs = basket.blocking.jobs.len() + basket.asynchronous.jobs.len();
-            log::trace!("hub {} hands on {} calls", self.number, inline + jobs);
-            if inline > 0 {
-                let changes = std::mem::take(&mut basket.inline_changes);
-                self.inline.push_all(&mut basket.inline, changes, buffer);
+            basket.is_announced = false;
+            self.take_inline(&mut basket);
+            if basket.jobs() > 0 {
+                self.hand_on(&mut basket, now);
             }
-            basket.take_jobs()
-        };
-        if let Some((blocking, asynchronous)) = jobs {
-            self.hand_on(blocking, asynchronous, now);
         }
-        if self.inline.has_calls() {
+        let has_inline = self.inline.has_calls();
+        if has_inline {
             self.begin_inline();
+        }
+        has_inline
+    }
+
+    /// Gives all calls in the basket their payloads, and the inline ones to their feed.
+    fn take_inline(&self, basket: &mut Collected) {
+        let buffer = basket.complete();
+        let (inline, jobs) = (basket.inline.len(), basket.jobs());
+        log::trace!("hub {} hands on {} calls", self.number, inline + jobs);
+        if inline > 0 {
+            let changes = std::mem::take(&mut basket.inline_changes);
+            self.inline.push_all(&mut basket.inline, changes, buffer);
         }
     }
 
-    fn hand_on(&self, blocking: VecDeque<Job>, asynchronous: VecDeque<Job>, now: Instant) {
+    /// Has the reader of a client read. If no other client was read since it was last, its inline calls run at once,
+    /// without the way over the turn; else they wait for those of others that may come, because replies to many clients
+    /// that leave one by one wake the clients one by one. Calls for workers come first, in the turn.
+    pub(crate) fn read<T>(self: &Rc<Self>, client: ClientKey, body: impl FnOnce() -> T) -> T {
+        /// Also when a panic comes out of it, which is a defect of this crate.
+        struct Reading<'a>(&'a Cell<bool>);
+        impl Drop for Reading<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        self.is_reading.set(true);
+        let reading = Reading(&self.is_reading);
+        let read = body();
+        drop(reading);
+        let is_alone = self.last_read.replace(Some(client)) == Some(client);
+        let mut basket = self.basket.borrow_mut();
+        if basket.is_empty() {
+            // Nothing was brought.
+        } else if !is_alone || basket.jobs() > 0 {
+            self.announce(&mut basket);
+        } else {
+            basket.is_announced = false;
+            self.take_inline(&mut basket);
+            drop(basket);
+            self.begin_inline();
+        }
+        read
+    }
+
+    /// There is something in the basket.
+    fn announce(&self, basket: &mut Collected) {
+        if !self.is_reading.get() && !std::mem::replace(&mut basket.is_announced, true) {
+            self.wake_turn();
+        }
+    }
+
+    fn hand_on(&self, basket: &mut Collected, now: Instant) {
         if self.collect_at.get().is_none() {
             self.collect_at.set(Some(now + SOON));
             self.handover.hubs().inbox(self.number).will_come(true);
         }
+        let (blocking, asynchronous) = (&mut basket.blocking.jobs, &mut basket.asynchronous.jobs);
         if !blocking.is_empty()
             && self.handover.dispatch(blocking, &self.last_worker, now)
             && self.rescue_at.get().is_none()
@@ -442,8 +491,10 @@ impl HubCore {
             self.rescue_at.set(Some(now + OVERDUE));
         }
         if !asynchronous.is_empty() {
-            self.handover.dispatch_async(asynchronous.into());
+            self.handover.dispatch_async(asynchronous.drain(..).collect());
         }
+        blocking.shrink_to(KEPT);
+        asynchronous.shrink_to(KEPT);
     }
 
     /// What time has brought; returns when to come back.

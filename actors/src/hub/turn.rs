@@ -64,8 +64,10 @@ impl Future for Turn {
         let this = self.get_mut();
         this.core.set_turn(task.waker());
         // One look at the clock for all of a turn that has nothing special.
-        let now = Instant::now();
-        this.core.flush(now);
+        let mut now = Instant::now();
+        if this.core.flush(now) {
+            now = Instant::now();
+        }
         if this.core.pass_events() {
             // The others of this arbiter come first, those whom the reactor is about to wake among them: polled once,
             // it wakes this turn behind them.

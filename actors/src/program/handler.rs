@@ -142,10 +142,10 @@ impl<A: Actor<Context = Context<A>>> Group for TypedGroup<A> {
         let seat = Rc::new(Seat::default());
         let resident = Resident::<A>::new(self.runs.clone(), desk, seat.clone(), group);
         catch_unwind(AssertUnwindSafe(|| {
-            A::create(|ctx| {
-                ctx.spawn(resident);
-                (self.factory)()
-            });
+            let mut ctx = Context::new();
+            ctx.spawn(resident);
+            let actor = (self.factory)();
+            seat.take(ctx.into_future(actor));
         }))
         .map_err(|panic| panic_text(&*panic))?;
         Ok(seat)

@@ -87,7 +87,7 @@ impl Future for Reader {
             // A call that its client sends when it has read a reply is not to wait for that one.
             hub.collect(Instant::now());
         }
-        connection.borrow_mut().poll(*key, hub, task)
+        hub.read(*key, || connection.borrow_mut().poll(*key, hub, task))
     }
 }
 

@@ -286,7 +286,7 @@ impl Hub {
         }
         let now = shared.now.get();
         if !blocking.is_empty() {
-            let watch = shared.handover.dispatch(blocking, &self.last_worker, now);
+            let watch = shared.handover.dispatch(&mut blocking, &self.last_worker, now);
             if watch && self.rescue_at.is_none() {
                 self.rescue_at = Some(now + OVERDUE);
             }

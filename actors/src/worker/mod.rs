@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
 
-use actix::fut::ActorFuture;
-use actix::{Actor, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use futures::future::LocalBoxFuture;
+use tokio::task::JoinHandle;
 
 use crate::desk::{Desk, Feed, Running};
 use crate::job::{Job, Ticket};
@@ -36,11 +36,12 @@ pub(crate) struct Worker {
     handover: Arc<Handover>,
     max_packet: u32,
     desk: Option<Rc<Desk>>,
+    listens: Option<JoinHandle<()>>,
 }
 
 impl Worker {
     pub(crate) fn new(post: Post, handover: Arc<Handover>, max_packet: u32) -> Self {
-        Self { post, handover, max_packet, desk: None }
+        Self { post, handover, max_packet, desk: None, listens: None }
     }
 }
 
@@ -65,15 +66,19 @@ impl Actor for Worker {
         };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
         let desk = Desk::new(registry, hubs, self.max_packet, Box::new(feed));
-        self.desk = Some(desk);
         // Finds nothing to do yet, and so puts the worker into the idle set.
-        self.handover.place(self.post.place).bell.ring();
-        ctx.spawn(Listen);
+        let place = self.handover.place(number).clone();
+        place.bell.ring();
+        self.listens = Some(actix_rt::spawn(Listen { place, desk: desk.clone(), worker: ctx.address() }));
+        self.desk = Some(desk);
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if let Some(listens) = &self.listens {
+            listens.abort();
+        }
         // It was told to leave, or its thread was stopped, or it panicked, which is a defect of this crate.
         let unbegun = self.desk.as_ref().and_then(|desk| desk.abandon());
         self.handover.leave(self.post.place, unbegun, Instant::now());
@@ -84,24 +89,42 @@ impl Drop for Worker {
     }
 }
 
-/// Has the desk go on whenever the worker's bell was rung: its tray was filled, or the desk asked for it.
-struct Listen;
+/// The worker's task, beside its context, whose mailbox need not be looked into for each call: has the desk go on
+/// whenever the worker's bell was rung, because its tray was filled, or the desk asked for it.
+struct Listen {
+    place: Arc<WorkerPlace>,
+    desk: Rc<Desk>,
+    worker: Addr<Worker>,
+}
 
-impl ActorFuture<Worker> for Listen {
+impl Future for Listen {
     type Output = ();
 
-    fn poll(
-        self: Pin<&mut Self>,
-        worker: &mut Worker,
-        _: &mut Context<Worker>,
-        task: &mut std::task::Context<'_>,
-    ) -> Poll<()> {
-        while worker.handover.place(worker.post.place).bell.heard(task) {
-            if let Some(desk) = &worker.desk {
-                desk.begin();
-            }
+    fn poll(self: Pin<&mut Self>, task: &mut std::task::Context<'_>) -> Poll<()> {
+        while self.place.bell.heard(task) {
+            self.desk.begin();
         }
         Poll::Pending
+    }
+}
+
+impl Drop for Listen {
+    fn drop(&mut self) {
+        // With the worker, or by a panic: then the worker ends, too.
+        self.worker.do_send(Deaf);
+    }
+}
+
+/// Nobody listens to the worker's bell any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Deaf;
+
+impl Handler<Deaf> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Deaf, ctx: &mut Self::Context) {
+        ctx.terminate();
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Collected {
     /// How often the next inline call is of another client than the one before.
     pub(super) inline_changes: usize,
     pub(super) payloads: Payloads,
+    /// Whether the turn was woken for what is in it.
+    pub(super) is_announced: bool,
 }
 
 /// Room for so many bytes of payloads is kept.
@@ -56,6 +58,9 @@ impl Payloads {
     }
 
     fn take(&mut self) -> Bytes {
+        if self.bytes.is_empty() {
+            return Bytes::new();
+        }
         self.expected = self.bytes.len();
         let taken = self.bytes.split().freeze();
         if self.expected > KEPT_BYTES {
@@ -71,13 +76,16 @@ pub(super) struct Lot {
     pub(super) jobs: VecDeque<Job>,
     /// Where payloads lie in the buffer, each with the index of its job.
     pub(super) payloads: Vec<(usize, Range<usize>)>,
-    /// How many calls one turn took lately.
-    pub(super) expected: usize,
 }
 
 impl Collected {
     pub(super) fn is_empty(&self) -> bool {
-        self.blocking.jobs.is_empty() && self.asynchronous.jobs.is_empty() && self.inline.is_empty()
+        self.inline.is_empty() && self.jobs() == 0
+    }
+
+    /// How many calls there are for other threads.
+    pub(super) fn jobs(&self) -> usize {
+        self.blocking.jobs.len() + self.asynchronous.jobs.len()
     }
 
     /// Adds an inline call, behind the others.
@@ -87,20 +95,10 @@ impl Collected {
         self.inline.push_back(waiting);
     }
 
-    /// The blocking and the async jobs; none where there are none of either, as in most turns of inline calls.
-    pub(super) fn take_jobs(&mut self) -> Option<(VecDeque<Job>, VecDeque<Job>)> {
-        let (blocking, asynchronous) = (&mut self.blocking.jobs, &mut self.asynchronous.jobs);
-        if blocking.is_empty() && asynchronous.is_empty() {
-            return None;
-        }
-        Some((std::mem::take(blocking), std::mem::take(asynchronous)))
-    }
-
     /// Gives all jobs their payloads. Returns the buffer in which they lie.
     pub(super) fn complete(&mut self) -> Bytes {
         let shared = self.payloads.take();
         for lot in [&mut self.blocking, &mut self.asynchronous] {
-            lot.expected = lot.jobs.len().min(KEPT);
             for (job, payload) in lot.payloads.drain(..) {
                 lot.jobs[job].payload = Payload::within(shared.clone(), payload);
             }

@@ -120,9 +120,7 @@ impl Sink for HubSink<'_> {
         let Start { call, accept, arguments } = start;
         let class = self.hub.handover.registry().procedure(accept.entry).class;
         let mut basket = self.hub.basket.borrow_mut();
-        if basket.is_empty() {
-            self.hub.wake_turn();
-        }
+        self.hub.announce(&mut basket);
         let basket = &mut *basket;
         let lot = match class {
             Class::Inline => {
@@ -132,9 +130,6 @@ impl Sink for HubSink<'_> {
             Class::Blocking => &mut basket.blocking,
             Class::Asynchronous => &mut basket.asynchronous,
         };
-        if lot.jobs.is_empty() {
-            lot.jobs.reserve(lot.expected);
-        }
         let mut job = match self.shell() {
             Some(shell) => Job::again(shell),
             None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),

@@ -21,19 +21,20 @@ use crate::time::Instant;
 const OFFERED: usize = 4;
 
 impl Handover {
-    /// Hands on what an I/O arbiter got in one turn of its loop. `last` is the worker it gave to before.
+    /// Hands on what an I/O arbiter got in one turn of its loop, and leaves the room for the next. `last` is the worker it
+    /// gave to before.
     ///
     /// Returns whether a call may now wait behind another, so that somebody has to look after it ([`Self::rescue`]).
-    pub(crate) fn dispatch(&self, mut jobs: VecDeque<Job>, last: &Cell<usize>, now: Instant) -> bool {
+    pub(crate) fn dispatch(&self, jobs: &mut VecDeque<Job>, last: &Cell<usize>, now: Instant) -> bool {
         let is_priority = |job: &Job| self.registry.procedure(job.ticket.entry).priority;
         let mut watch = false;
         let mut first = Vec::new();
         if self.has_priority && jobs.iter().any(is_priority) {
-            let (priority, ordinary): (VecDeque<Job>, VecDeque<Job>) = jobs.into_iter().partition(is_priority);
-            jobs = ordinary;
-            let mut priority = Batch { jobs: priority, registry: &self.registry };
-            watch |= self.spread(&mut priority, || self.claim_for_priority(), last, now);
-            first = priority.jobs.into();
+            let (mut priority, ordinary): (VecDeque<Job>, VecDeque<Job>) = jobs.drain(..).partition(is_priority);
+            *jobs = ordinary;
+            let mut batch = Batch { jobs: &mut priority, registry: &self.registry };
+            watch |= self.spread(&mut batch, || self.claim_for_priority(), last, now);
+            first = priority.into();
         }
         let mut jobs = Batch { jobs, registry: &self.registry };
         let before = jobs.jobs.len();
@@ -58,11 +59,7 @@ impl Handover {
         if jobs.jobs.is_empty() && first.is_empty() {
             return watch;
         }
-        if first.is_empty() {
-            first = jobs.jobs.into();
-        } else {
-            first.extend(jobs.jobs);
-        }
+        first.extend(jobs.jobs.drain(..));
         self.pend(first);
         true
     }
@@ -151,7 +148,7 @@ impl Handover {
 
 /// Jobs on their way out of an I/O arbiter.
 pub(super) struct Batch<'a> {
-    pub(super) jobs: VecDeque<Job>,
+    pub(super) jobs: &'a mut VecDeque<Job>,
     pub(super) registry: &'a Registry,
 }
 

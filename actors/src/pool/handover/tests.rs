@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::collections::VecDeque;
 
 use super::dispatch::Batch;
 use super::*;
@@ -32,27 +33,28 @@ fn at_work(room: [Duration; 2]) -> (Arc<Handover>, Instant) {
     for (worker, room) in room.into_iter().enumerate() {
         handover.registry.procedure(worker as u32 + 1).estimate.observe((QUANTUM - room).as_nanos() as u64);
         handover.reset(worker, now);
-        let mut first = batch(&handover, 1, worker as u32 + 1);
+        let mut first = jobs(&handover, 1, worker as u32 + 1);
+        let mut first = Batch { jobs: &mut first, registry: &handover.registry };
         assert!(handover.tray(worker).fill(&mut first, now));
         assert!(handover.tray(worker).pop(now).is_some());
     }
     (handover, now)
 }
 
-fn batch(handover: &Handover, calls: u32, entry: u32) -> Batch<'_> {
+fn jobs(handover: &Handover, calls: u32, entry: u32) -> VecDeque<Job> {
     let jobs = (0..calls).map(|serial| {
         let mut job = Job::for_test(serial);
         job.ticket.entry = entry;
         handover.hubs.stages(0).open(job.ticket.call);
         job
     });
-    Batch { jobs: jobs.collect(), registry: &handover.registry }
+    jobs.collect()
 }
 
 /// How many calls each worker has not begun, and how many were sent to the pool actor.
 fn dispatched(handover: &Handover, calls: u32, now: Instant) -> ([usize; 2], usize) {
-    let jobs = batch(handover, calls, 0).jobs;
-    assert!(handover.dispatch(jobs, &Cell::new(1), now));
+    let mut jobs = jobs(handover, calls, 0);
+    assert!(handover.dispatch(&mut jobs, &Cell::new(1), now));
     let pended = handover.take_baskets().into_iter().map(|basket| basket.into_jobs().len()).sum();
     let trays = [0, 1].map(|worker| handover.tray(worker).leave().jobs.len());
     (trays, pended)
