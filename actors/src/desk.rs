@@ -16,7 +16,7 @@
 //! The desk holds no borrow while a handler runs. It has no queue of its own beside the one job that was popped for
 //! another handler than the one that is running.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -112,6 +112,12 @@ impl Desk {
         if let Some(seat) = self.send_next() {
             seat.poll_now();
         }
+    }
+
+    /// The job that is on its way to a handler that could not take it at once.
+    pub(crate) fn on_its_way(&self) -> Option<RefMut<'_, Job>> {
+        let current = RefMut::filter_map(self.current.borrow_mut(), Option::as_mut).ok()?;
+        Some(RefMut::map(current, |it| &mut it.job))
     }
 
     /// Sends the next job on its way, if there is one and none is already. Returns where it is to run.

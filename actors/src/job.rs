@@ -73,6 +73,20 @@ impl Ticket {
         self.begun = accept.received;
     }
 
+    /// Of a call that was accepted and starts.
+    pub(crate) fn of(hub: u16, client: ClientKey, client_id: u64, call: CallRef, accept: &Accept) -> Self {
+        let Accept { header, entry, form, cost, received, .. } = *accept;
+        let Header { program, version, procedure, serial, .. } = header;
+        let begun = received;
+        Self { hub, client, call, client_id, program, version, procedure, entry, serial, form, cost, received, begun }
+    }
+
+    /// What was known of the call when it was accepted, for one that came with nothing special.
+    pub(crate) fn accept(&self) -> Accept {
+        let Self { entry, form, cost, received, .. } = *self;
+        Accept { header: self.header(), entry, form, cost, received, deadline: None, ties: None }
+    }
+
     /// For no call yet.
     pub(crate) fn blank(hub: u16, now: Instant) -> Self {
         let (client, call) = (ClientKey { slot: 0, generation: 0 }, CallRef { slot: 0, generation: 0 });

@@ -26,6 +26,16 @@ pub(crate) struct CallRef {
     pub(crate) generation: u32,
 }
 
+impl CallRef {
+    /// A call that has no record: an inline one, until it is known that it does not run in the turn in which it was
+    /// read. No record has this slot, since each takes more than a byte.
+    pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: 0 };
+
+    pub(crate) fn is_none(self) -> bool {
+        self.slot == Self::NONE.slot
+    }
+}
+
 /// What had become of a call when it was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Was {
@@ -118,7 +128,8 @@ impl Stages {
         Some(if before == word(call, RUNNING) { Was::Running } else { Was::Waiting })
     }
 
-    /// Whether a call may still be answered: it waits or runs, and was not ended.
+    /// Whether a call may still be answered: it waits or runs, and was not ended. One without a record always may: its
+    /// hub cannot end it while it runs on the hub's own thread.
     pub(crate) fn is_wanted(&self, call: CallRef) -> bool {
         let stage = self.word(call).map_or(0, |stage| stage.load(Ordering::Acquire));
         stage == word(call, WAITING) || stage == word(call, RUNNING)

@@ -17,6 +17,10 @@ const ASYNC: i32 = 3;
 const ASYNC_TO_END: i32 = 4;
 const UNTIL_CANCELLED: i32 = 5;
 const ABOUT: i32 = 6;
+const INLINE: i32 = 7;
+const INLINE_LATE: i32 = 8;
+/// The door at which a handler waits while it starts.
+const LATE: u64 = 1000;
 /// The drop of a future that waits at this door takes its time.
 const SLOW_TO_DROP: u64 = 77;
 
@@ -80,6 +84,34 @@ impl Handler<Call<Pass>> for Watched {
     }
 }
 
+/// A handler that waits at a door before it takes a call.
+struct Late {
+    gate: Gate,
+    log: Log,
+}
+
+impl Actor for Late {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let gate = self.gate.clone();
+        ctx.wait(async move { gate.pass_async(LATE).await }.into_actor(self));
+    }
+}
+
+#[derive(Deserialize, Message)]
+#[rtype(result = "Result<(), Error>")]
+struct PassLate {
+    door: u64,
+}
+
+impl Handler<Call<PassLate>> for Late {
+    type Result = Result<(), Error>;
+    fn handle(&mut self, call: Call<PassLate>, _: &mut Self::Context) -> Self::Result {
+        self.log.push(call.args.door, if call.is_cancelled() { "cancelled" } else { "done" });
+        Ok(())
+    }
+}
+
 impl Handler<Call<Until>> for Watched {
     type Result = Result<(), Error>;
     fn handle(&mut self, call: Call<Until>, _: &mut Self::Context) -> Self::Result {
@@ -126,8 +158,10 @@ impl Handler<Call<About>> for Watched {
 fn service(configure: impl FnOnce(&mut Config)) -> (TestService, Log) {
     let log = Log::default();
     let program = |shared: &Shared| {
-        let (gate, log) = (shared.gate.clone(), log.clone());
-        let watched = move || Watched { gate: gate.clone(), log: log.clone() };
+        let watched = {
+            let (gate, log) = (shared.gate.clone(), log.clone());
+            move || Watched { gate: gate.clone(), log: log.clone() }
+        };
         let program = Program::new("ends", ENDS, 1)
             .handler(watched)
             .procedure::<Pass>(GATE, "gate")
@@ -137,7 +171,12 @@ fn service(configure: impl FnOnce(&mut Config)) -> (TestService, Log) {
             .asynchronous::<PassAsync>(ASYNC_TO_END, "async_to_end")
             .run_to_end()
             .procedure::<Until>(UNTIL_CANCELLED, "until_cancelled")
-            .inline::<About>(ABOUT, "about");
+            .inline::<About>(ABOUT, "about")
+            .inline::<Pass>(INLINE, "inline");
+        let (gate, log) = (shared.gate.clone(), log.clone());
+        let program = program
+            .handler(move || Late { gate: gate.clone(), log: log.clone() })
+            .inline::<PassLate>(INLINE_LATE, "inline_late");
         vec![program.into()]
     };
     let service = TestService::with_programs(program, |config| {
@@ -350,6 +389,62 @@ fn of_calls_with_the_same_header_the_oldest_is_cancelled() {
     assert_eq!(client.error(1).code(), "cancelled");
     service.gate().open(2);
     client.reply(1);
+}
+
+#[test]
+fn an_inline_call_whose_cancel_packet_comes_with_it_never_runs() {
+    let (service, log) = service(|_| {});
+    service.gate().open_all();
+    let mut client = service.client();
+    // Twice, so that the client was also the last one to be read before.
+    for serial in [0, 10] {
+        client.send(&[plain(INLINE, serial + 1, 1), plain(INLINE, serial + 2, 2), cancel(INLINE, serial + 1)].concat());
+        assert_eq!(client.error(serial + 1).code(), "cancelled");
+        client.reply(serial + 2);
+    }
+    assert_eq!(log.all(), [(2, "done"), (2, "done")]);
+    let stats = service.running().stats();
+    let inline = stats.procedures.iter().find(|procedure| procedure.name == "ends.inline").unwrap();
+    let outcomes = ["ok", "cancelled"].map(|outcome| inline.outcomes[outcome]);
+    assert_eq!((inline.accepted, outcomes, stats.late_results), (4, [2, 2], 0));
+}
+
+#[test]
+fn of_inline_calls_with_the_same_header_the_oldest_is_cancelled_whatever_came_with_them() {
+    let (service, log) = service(|_| {});
+    service.gate().open_all();
+    let mut client = service.client();
+    let (without, within) = (|door| plain(INLINE, 1, door), |door| deadline(60_000, INLINE, 1, door));
+    for [one, other] in [[without(1), without(2)], [without(1), within(2)], [within(1), without(2)]] {
+        client.send(&[one, other, cancel(INLINE, 1)].concat());
+        assert_eq!(client.error(1).code(), "cancelled");
+        client.reply(1);
+    }
+    assert_eq!(log.all(), [(2, "done"); 3]);
+}
+
+#[test]
+fn inline_calls_whose_handler_cannot_take_them_yet_can_be_cancelled_and_end_with_their_client() {
+    let (service, log) = service(|config| config.limits.io_arbiters = 1);
+    let (mut client, mut leaving) = (service.client(), service.client());
+    client.send(&[plain(INLINE_LATE, 1, 1), plain(INLINE_LATE, 2, 2), plain(INLINE_LATE, 3, 3)].concat());
+    service.gate().wait_for(1);
+    leaving.send(&plain(INLINE_LATE, 4, 4));
+    leaving.is_usable();
+    drop(leaving);
+    eventually("it has left", || service.running().stats().clients.connected == 1);
+    // The first is on its way to the handler, the others are behind it.
+    for serial in [1, 2] {
+        client.send(&cancel(INLINE_LATE, serial));
+        assert_eq!(client.error(serial).code(), "cancelled");
+    }
+    service.gate().open_all();
+    client.reply(3);
+    client.send(&plain(INLINE_LATE, 5, 5));
+    client.reply(5);
+    let ran: Vec<u64> = log.all().into_iter().map(|(door, _)| door).collect();
+    // The first had begun when it was sent on its way.
+    assert!([[3, 5].as_slice(), &[1, 3, 5]].contains(&&ran[..]), "{ran:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use postroom_protocol::Header;
 use crate::form::Form;
 use crate::hub::Hubs;
 use crate::hub::free::Free;
-use crate::job::{ClientKey, Job};
+use crate::job::{ClientKey, Job, Ticket};
 use crate::reader::client::Accept;
 use crate::stage::{CallRef, Was};
 use crate::time::Instant;
@@ -201,6 +201,13 @@ impl Calls {
             self.deadlines.push(Reverse((deadline, call_ref)));
         }
         call_ref
+    }
+
+    /// Takes down a call that has started and has no record yet; one that has stays as it is.
+    pub(crate) fn take_down(&mut self, ticket: &mut Ticket) {
+        if ticket.call.is_none() {
+            ticket.call = self.accept(ticket.client, &ticket.accept(), Place::Started);
+        }
     }
 
     /// A call has moved on.

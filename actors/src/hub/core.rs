@@ -242,6 +242,18 @@ impl HubCore {
         }
     }
 
+    /// Gives the inline calls that wait for their turn records, if they have none: somebody looks for one of them, or for
+    /// one that came later.
+    fn take_down_inline(&self) {
+        let basket = &mut *self.basket.borrow_mut();
+        let left = basket.inline.len() - basket.taken_down;
+        if left > 0 {
+            let mut calls = self.calls.borrow_mut();
+            basket.inline.iter_mut().skip(basket.taken_down).for_each(|waiting| calls.take_down(&mut waiting.ticket));
+            basket.taken_down += left;
+        }
+    }
+
     /// An inline call is about to run, now: makes it a job, but for its peer and its payload. False when it must not run:
     /// it was ended, or its deadline has passed, and it is answered for that or will be.
     pub(super) fn begin_call(&self, call: CallRef, now: Instant, job: &mut Job) -> bool {
@@ -250,6 +262,11 @@ impl HubCore {
             self.handover.hubs().stages(self.number).begin_here(call);
         }
         may_run
+    }
+
+    /// Counts a call that had no record.
+    pub(super) fn count(&self, entry: u32, done: &Done) {
+        self.stats.answered(entry, done.verdict, done.queued, done.ran);
     }
 
     /// The result of a call has come: closes its record and counts it, unless who wrote its reply has. Returns what the
@@ -393,10 +410,19 @@ impl HubCore {
         }
     }
 
-    /// Has inline handlers go on with what waits for them.
+    /// Has inline handlers go on with what waits for them. What could not run has a record from then on.
     pub(crate) fn begin_inline(&self) {
-        if let Some(desk) = self.inline_desk.get() {
-            desk.begin();
+        let Some(desk) = self.inline_desk.get() else { return };
+        desk.begin();
+        if let Some(mut job) = desk.on_its_way()
+            && job.ticket.call.is_none()
+        {
+            self.calls.borrow_mut().take_down(&mut job.ticket);
+            // It was told to begin when it was sent on its way.
+            self.handover.hubs().stages(self.number).begin_here(job.ticket.call);
+        }
+        if self.inline.has_calls() {
+            self.inline.take_down(&mut self.calls.borrow_mut());
         }
     }
 
@@ -436,6 +462,7 @@ impl HubCore {
         let (inline, jobs) = (basket.inline.len(), basket.jobs());
         log::trace!("hub {} hands on {} calls", self.number, inline + jobs);
         if inline > 0 {
+            basket.taken_down = 0;
             let changes = std::mem::take(&mut basket.inline_changes);
             self.inline.push_all(&mut basket.inline, changes, buffer);
         }

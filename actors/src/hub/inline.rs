@@ -1,7 +1,9 @@
 //! Where inline procedures get their calls from, and where their replies go: the hub itself.
 //!
-//! What waits here is little: a call's record has all else, and its job is made when its handler is about to run, always
-//! in the same block of memory. With its reply the record is closed, on the same thread.
+//! A call becomes a job when its handler is about to run, always in the same block of memory. Most run in the turn in
+//! which they were read, before anything else can happen on this thread, so nobody ever looks for them and they have no
+//! record; those that could not run get one ([`HubCore::begin_inline`]), as do those that come with a deadline or a key,
+//! and those in the basket when somebody looks for a call. With its reply the record is closed, on the same thread.
 //!
 //! Queue: the inline calls of one turn, handed over whole and emptied in one go, unless their handler cannot start.
 //! Replies: those of the calls that ran since, at most as many.
@@ -18,6 +20,7 @@ use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 use crate::desk::{Feed, Running};
+use crate::hub::calls::Calls;
 use crate::hub::core::HubCore;
 use crate::hub::{GoOn, Hub, Hubs};
 use crate::job::{ClientKey, Content, Job, Payload, Ticket};
@@ -25,7 +28,6 @@ use crate::peer::Peer;
 use crate::program::handler::Answer;
 use crate::reply::{Done, EARLY, FEW};
 use crate::runs::Runs;
-use crate::stage::CallRef;
 use crate::stats::outcome::Verdict;
 use crate::time::Instant;
 use crate::watchdog::beat::Beat;
@@ -63,7 +65,8 @@ pub(super) struct Queue {
 /// An inline call on its way to its handler.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) call: CallRef,
+    /// What its record has else, if it has one.
+    pub(super) ticket: Ticket,
     pub(super) peer: Peer,
     pub(super) arguments: Lies,
 }
@@ -108,6 +111,11 @@ impl InlineFeed {
         calls.shrink_to(KEPT);
     }
 
+    /// Gives the calls that no handler has taken records.
+    pub(super) fn take_down(&self, calls: &mut Calls) {
+        self.queue.borrow_mut().calls.iter_mut().for_each(|waiting| calls.take_down(&mut waiting.ticket));
+    }
+
     /// Sends what is to leave before more calls run, and gives the next of these.
     fn proceed(&self, hub: &Rc<HubCore>, block: Option<Job>, mut now: Instant) -> Option<Job> {
         if self.is_ripe() {
@@ -125,14 +133,19 @@ impl InlineFeed {
     /// The next call that is to run, now: in the block of the last, if that is not on loan to a handler.
     fn next(&self, hub: &HubCore, mut block: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
-        while let Some(Waiting { call, peer, arguments }) = queue.calls.pop_front() {
-            let mut job =
-                block.take().unwrap_or_else(|| Job::new(Content::new(Ticket::blank(hub.number(), now), peer)));
-            if !hub.begin_call(call, now, &mut job) {
+        while let Some(Waiting { ticket, peer, arguments }) = queue.calls.pop_front() {
+            let mut job = block.take().unwrap_or_else(|| Job::new(Content::new(ticket, peer)));
+            if ticket.call.is_none() {
+                job.ticket = ticket;
+                job.ticket.begun = now;
+                job.deadline = None;
+                job.ties = None;
+            } else if hub.begin_call(ticket.call, now, &mut job) {
+                job.ticket.client_id = ticket.client_id;
+            } else {
                 block = Some(job);
                 continue;
             }
-            job.ticket.client_id = peer.client_id();
             job.peer = peer;
             match arguments {
                 // One of the same turn has left the buffer here.
@@ -160,7 +173,13 @@ impl InlineFeed {
             hub.slow_inline(ticket, Duration::from_nanos(took));
         }
         let done = Done::ran(ticket, verdict, took);
-        match hub.finish_call(&done, &mut self.keys.borrow_mut()) {
+        let cost = if ticket.call.is_none() {
+            hub.count(ticket.entry, &done);
+            Some(ticket.cost)
+        } else {
+            hub.finish_call(&done, &mut self.keys.borrow_mut())
+        };
+        match cost {
             Some(cost) => self.runs.borrow_mut().push(ticket.client, packet, cost),
             None => packet.clear(),
         }

@@ -21,6 +21,8 @@ pub(super) struct Collected {
     pub(super) blocking: Lot,
     pub(super) asynchronous: Lot,
     pub(super) inline: VecDeque<Waiting>,
+    /// So many of them have records: those that came before somebody looked for one.
+    pub(super) taken_down: usize,
     /// How often the next inline call is of another client than the one before.
     pub(super) inline_changes: usize,
     pub(super) payloads: Payloads,
@@ -111,15 +113,16 @@ impl Collected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{ClientKey, Ticket};
     use crate::peer::{Peer, Transport};
-    use crate::stage::CallRef;
 
     #[test]
     fn it_is_known_how_often_the_client_changes_among_inline_calls() {
         let mut collected = Collected::default();
         for client in [1, 1, 2, 2, 1] {
-            let (call, arguments) = (CallRef { slot: 0, generation: 0 }, Lies::Together(0..0));
-            collected.add_inline(Waiting { call, peer: Peer::new(client, Transport::Unix, None), arguments });
+            let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, 1, 28);
+            let (peer, arguments) = (Peer::new(client, Transport::Unix, None), Lies::Together(0..0));
+            collected.add_inline(Waiting { ticket, peer, arguments });
         }
         assert_eq!((collected.inline.len(), collected.inline_changes), (5, 2));
     }

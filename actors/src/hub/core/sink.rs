@@ -78,8 +78,16 @@ impl Sink for HubSink<'_> {
             self.hub.wake_turn();
         }
         let (entry, deadline) = (call.entry, call.deadline);
-        let call = self.calls().accept(self.key, call, place);
         self.hub.stats.accepted(entry);
+        if self.hub.handover.registry().procedure(entry).class == Class::Inline {
+            // Most run before anybody can look for them.
+            if place == Place::Started && deadline.is_none() && call.ties.is_none() {
+                return CallRef::NONE;
+            }
+            // Those that came before this are older.
+            self.hub.take_down_inline();
+        }
+        let call = self.calls().accept(self.key, call, place);
         if let Some(deadline) = deadline
             && self.hub.sleeps_until.get().is_none_or(|until| deadline < until)
         {
@@ -93,10 +101,12 @@ impl Sink for HubSink<'_> {
     }
 
     fn oldest(&self, header: &Header) -> Option<CallRef> {
+        self.hub.take_down_inline();
         self.calls().oldest(self.key, header)
     }
 
     fn unanswered(&self) -> Vec<(CallRef, bool)> {
+        self.hub.take_down_inline();
         let registry = self.hub.handover.registry();
         let unanswered = self.calls().unanswered(self.key);
         unanswered.into_iter().map(|(call, entry)| (call, registry.procedure(entry).runs_to_end)).collect()
@@ -125,7 +135,8 @@ impl Sink for HubSink<'_> {
         let lot = match class {
             Class::Inline => {
                 let arguments = basket.payloads.lay(arguments);
-                return basket.add_inline(Waiting { call, peer: self.peer, arguments });
+                let ticket = Ticket::of(self.hub.number, self.key, self.peer.client_id(), call, accept);
+                return basket.add_inline(Waiting { ticket, peer: self.peer, arguments });
             }
             Class::Blocking => &mut basket.blocking,
             Class::Asynchronous => &mut basket.asynchronous,
