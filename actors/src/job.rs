@@ -203,20 +203,6 @@ impl Payload {
         }
     }
 
-    /// Whether it lies in this buffer.
-    pub(crate) fn is_in(&self, buffer: &Bytes) -> bool {
-        let Self::Within { buffer: own, .. } = self else { return false };
-        !buffer.is_empty() && std::ptr::eq(&raw const own[..], &raw const buffer[..])
-    }
-
-    /// Another part of the same buffer.
-    pub(crate) fn move_to(&mut self, to: Range<usize>) {
-        if let Self::Within { buffer, range } = self {
-            debug_assert!(to.start <= to.end && to.end <= buffer.len());
-            *range = to;
-        }
-    }
-
     /// For a call that waits: it does not hold the buffer that it came in with others any more.
     pub(crate) fn keep_alone(&mut self) {
         if let Self::Within { buffer, range } = self
@@ -414,10 +400,10 @@ mod tests {
         assert!(!payload.take_small(&[7; SMALL + 1]));
         let buffer = Bytes::from(b"many bytes of many calls".repeat(4));
         payload = Payload::within(buffer.clone(), 5..10);
-        assert!(payload.is_in(&buffer));
+        assert!(!buffer.is_unique());
         assert_eq!(*payload, *b"bytes");
         payload.keep_alone();
-        assert!(!payload.is_in(&buffer));
+        assert!(buffer.is_unique());
         assert_eq!(*payload, *b"bytes");
         payload = Payload::within(buffer.clone(), 0..buffer.len());
         assert!(payload.take_small(b"few"));

@@ -109,8 +109,13 @@ impl Runs {
     pub(crate) fn push(&mut self, client: ClientKey, packet: &mut Vec<u8>, cost: u32) {
         if packet.len() < OWN_BUFFER {
             let start = self.shared.len();
-            self.shared.extend_from_slice(packet);
-            packet.clear();
+            if start == 0 {
+                // Not copied: the next is built in the room that was kept here.
+                std::mem::swap(&mut self.shared, packet);
+            } else {
+                self.shared.extend_from_slice(packet);
+                packet.clear();
+            }
             self.add(client, start..self.shared.len(), cost);
         } else {
             self.add_own(client, std::mem::take(packet), cost);

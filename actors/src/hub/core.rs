@@ -222,9 +222,8 @@ impl HubCore {
     }
 
     /// Writes replies of inline calls, whose records are closed.
-    pub(super) fn hand_out(self: &Rc<Self>, runs: &mut Runs, keys: Keys, now: Instant) {
+    pub(super) fn hand_out(self: &Rc<Self>, runs: &mut Runs, now: Instant) {
         runs.hand_out(|run| self.write(run, now));
-        self.keys_done(keys, now);
     }
 
     fn write(self: &Rc<Self>, run: Run<'_>, now: Instant) {
@@ -233,7 +232,8 @@ impl HubCore {
         self.with_client(key, now, |connection| connection.deliver(run, line, now));
     }
 
-    fn keys_done(self: &Rc<Self>, keys: Keys, now: Instant) {
+    /// The next calls with these keys may start.
+    pub(super) fn keys_done(self: &Rc<Self>, keys: Keys, now: Instant) {
         for (client, key) in keys {
             self.with_client(client, now, |connection| {
                 let mut sink = self.sink(client, *connection.client.peer());
@@ -458,13 +458,13 @@ impl HubCore {
 
     /// Gives all calls in the basket their payloads, and the inline ones to their feed.
     fn take_inline(&self, basket: &mut Collected) {
-        let buffer = basket.complete();
+        basket.complete();
         let (inline, jobs) = (basket.inline.len(), basket.jobs());
         log::trace!("hub {} hands on {} calls", self.number, inline + jobs);
         if inline > 0 {
             basket.taken_down = 0;
             let changes = std::mem::take(&mut basket.inline_changes);
-            self.inline.push_all(&mut basket.inline, changes, buffer);
+            self.inline.push_all(&mut basket.inline, changes);
         }
     }
 

@@ -10,13 +10,11 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 use crate::desk::{Feed, Running};
@@ -56,8 +54,6 @@ pub(super) type Keys = Vec<(ClientKey, Arc<[u8]>)>;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     calls: VecDeque<Waiting>,
-    /// Small arguments of these, behind each other.
-    buffer: Bytes,
     /// How often the next call of the turn was of another client than the one before.
     changes: usize,
 }
@@ -68,15 +64,7 @@ pub(super) struct Waiting {
     /// What its record has else, if it has one.
     pub(super) ticket: Ticket,
     pub(super) peer: Peer,
-    pub(super) arguments: Lies,
-}
-
-/// Where arguments lie.
-#[derive(Debug)]
-pub(super) enum Lies {
-    /// In the buffer of the turn.
-    Together(Range<usize>),
-    Apart(Bytes),
+    pub(super) payload: Payload,
 }
 
 impl InlineFeed {
@@ -95,20 +83,16 @@ impl InlineFeed {
     }
 
     /// Takes the calls of a turn, and leaves the room of those before for the calls of the next.
-    pub(super) fn push_all(&self, calls: &mut VecDeque<Waiting>, changes: usize, buffer: Bytes) {
+    pub(super) fn push_all(&self, calls: &mut VecDeque<Waiting>, changes: usize) {
         let mut queue = self.queue.borrow_mut();
         queue.changes = changes;
         if queue.calls.is_empty() {
             queue.calls.shrink_to(KEPT);
             std::mem::swap(&mut queue.calls, calls);
-            queue.buffer = buffer;
-            return;
+        } else {
+            queue.calls.append(calls);
+            calls.shrink_to(KEPT);
         }
-        queue.calls.extend(calls.drain(..).map(|waiting| match waiting.arguments {
-            Lies::Together(range) => Waiting { arguments: Lies::Apart(buffer.slice(range)), ..waiting },
-            Lies::Apart(_) => waiting,
-        }));
-        calls.shrink_to(KEPT);
     }
 
     /// Gives the calls that no handler has taken records.
@@ -133,7 +117,7 @@ impl InlineFeed {
     /// The next call that is to run, now: in the block of the last, if that is not on loan to a handler.
     fn next(&self, hub: &HubCore, mut block: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
-        while let Some(Waiting { ticket, peer, arguments }) = queue.calls.pop_front() {
+        while let Some(Waiting { ticket, peer, payload }) = queue.calls.pop_front() {
             let mut job = block.take().unwrap_or_else(|| Job::new(Content::new(ticket, peer)));
             if ticket.call.is_none() {
                 job.ticket = ticket;
@@ -147,17 +131,11 @@ impl InlineFeed {
                 continue;
             }
             job.peer = peer;
-            match arguments {
-                // One of the same turn has left the buffer here.
-                Lies::Together(range) if job.payload.is_in(&queue.buffer) => job.payload.move_to(range),
-                Lies::Together(range) => job.payload = Payload::within(queue.buffer.clone(), range),
-                Lies::Apart(bytes) => job.payload = bytes.into(),
-            }
+            job.payload = payload;
             self.beat().begin(job.ticket.entry, &job.ticket, now);
             return Some(job);
         }
         // What is done with holds nothing.
-        queue.buffer = Bytes::new();
         if let Some(job) = &mut block {
             job.payload.clear();
         }
@@ -196,13 +174,15 @@ impl InlineFeed {
 
     /// Has the replies written that are ready.
     fn send(&self, hub: &Rc<HubCore>, now: Instant) {
-        if self.runs.borrow().replies() > 0 || !self.keys.borrow().is_empty() {
-            // On the thread that is to write them anyway.
-            let (mut runs, keys) = (self.runs.take(), self.keys.take());
-            hub.hand_out(&mut runs, keys, now);
-            // Nothing of what follows runs a call.
-            debug_assert!(self.runs.borrow().replies() == 0);
-            *self.runs.borrow_mut() = runs;
+        // On the thread that is to write them anyway. Nothing of what follows runs a call, so that there is nothing to add.
+        let mut runs = self.runs.borrow_mut();
+        if runs.replies() > 0 {
+            hub.hand_out(&mut runs, now);
+        }
+        drop(runs);
+        let keys = self.keys.take();
+        if !keys.is_empty() {
+            hub.keys_done(keys, now);
         }
     }
 }

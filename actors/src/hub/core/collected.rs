@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::hub::inline::{Lies, Waiting};
+use crate::hub::inline::Waiting;
 use crate::job::{Job, Payload, SHARED_PAYLOAD};
 use crate::reader::client::Arguments;
 
@@ -21,6 +21,7 @@ pub(super) struct Collected {
     pub(super) blocking: Lot,
     pub(super) asynchronous: Lot,
     pub(super) inline: VecDeque<Waiting>,
+    pub(super) inline_payloads: Later,
     /// So many of them have records: those that came before somebody looked for one.
     pub(super) taken_down: usize,
     /// How often the next inline call is of another client than the one before.
@@ -43,26 +44,25 @@ pub(super) struct Payloads {
 }
 
 impl Payloads {
-    /// Puts a payload behind the others, unless it is big.
-    pub(super) fn lay(&mut self, arguments: Arguments<'_>) -> Lies {
+    /// Takes a call's arguments: into its payload if they are few or many, else behind those of the others, and then
+    /// `later` gets where they lie, with the index of the call.
+    pub(super) fn lay(&mut self, arguments: Arguments<'_>, payload: &mut Payload, index: usize, later: &mut Later) {
         match arguments {
+            Arguments::Borrowed(bytes) if payload.take_small(bytes) => {}
             Arguments::Borrowed(bytes) if bytes.len() < SHARED_PAYLOAD => {
                 let start = self.bytes.len();
                 if start == 0 {
                     self.bytes.reserve(self.expected);
                 }
                 self.bytes.extend_from_slice(bytes);
-                Lies::Together(start..self.bytes.len())
+                later.push((index, start..self.bytes.len()));
             }
-            Arguments::Borrowed(bytes) => Lies::Apart(Bytes::copy_from_slice(bytes)),
-            Arguments::Owned(bytes) => Lies::Apart(bytes),
+            Arguments::Borrowed(bytes) => *payload = Bytes::copy_from_slice(bytes).into(),
+            Arguments::Owned(bytes) => *payload = bytes.into(),
         }
     }
 
     fn take(&mut self) -> Bytes {
-        if self.bytes.is_empty() {
-            return Bytes::new();
-        }
         self.expected = self.bytes.len();
         let taken = self.bytes.split().freeze();
         if self.expected > KEPT_BYTES {
@@ -72,12 +72,14 @@ impl Payloads {
     }
 }
 
-/// The calls of one class. A job whose payload lies in the buffer is without it until the turn is over.
+/// Where payloads lie in the buffer, each with the index of its call, which is without it until the turn is over.
+pub(super) type Later = Vec<(usize, Range<usize>)>;
+
+/// The calls of one class.
 #[derive(Debug, Default)]
 pub(super) struct Lot {
     pub(super) jobs: VecDeque<Job>,
-    /// Where payloads lie in the buffer, each with the index of its job.
-    pub(super) payloads: Vec<(usize, Range<usize>)>,
+    pub(super) payloads: Later,
 }
 
 impl Collected {
@@ -97,16 +99,22 @@ impl Collected {
         self.inline.push_back(waiting);
     }
 
-    /// Gives all jobs their payloads. Returns the buffer in which they lie.
-    pub(super) fn complete(&mut self) -> Bytes {
+    /// Gives all calls their payloads.
+    pub(super) fn complete(&mut self) {
+        if self.payloads.bytes.is_empty() {
+            return;
+        }
         let shared = self.payloads.take();
+        for (call, payload) in self.inline_payloads.drain(..) {
+            self.inline[call].payload = Payload::within(shared.clone(), payload);
+        }
+        self.inline_payloads.shrink_to(KEPT);
         for lot in [&mut self.blocking, &mut self.asynchronous] {
             for (job, payload) in lot.payloads.drain(..) {
                 lot.jobs[job].payload = Payload::within(shared.clone(), payload);
             }
             lot.payloads.shrink_to(KEPT);
         }
-        shared
     }
 }
 
@@ -121,8 +129,8 @@ mod tests {
         let mut collected = Collected::default();
         for client in [1, 1, 2, 2, 1] {
             let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, 1, 28);
-            let (peer, arguments) = (Peer::new(client, Transport::Unix, None), Lies::Together(0..0));
-            collected.add_inline(Waiting { ticket, peer, arguments });
+            let (peer, payload) = (Peer::new(client, Transport::Unix, None), Payload::default());
+            collected.add_inline(Waiting { ticket, peer, payload });
         }
         assert_eq!((collected.inline.len(), collected.inline_changes), (5, 2));
     }

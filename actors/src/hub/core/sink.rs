@@ -6,12 +6,12 @@ use postroom_protocol::{Error, Header};
 
 use super::HubCore;
 use crate::hub::calls::{Calls, Ended, Place};
-use crate::hub::inline::{Lies, Waiting};
-use crate::job::{ClientKey, Content, Job, Shell, Ticket};
+use crate::hub::inline::Waiting;
+use crate::job::{ClientKey, Content, Job, Payload, Shell, Ticket};
 use crate::peer::Peer;
 use crate::program::registry::ProcedureEntry;
 use crate::program::{Class, Codec};
-use crate::reader::client::{Accept, Arguments, Found, Named, Sink, Start};
+use crate::reader::client::{Accept, Found, Named, Sink, Start};
 use crate::stage::CallRef;
 use crate::stats::buckets::bucket;
 use crate::stats::outcome::Verdict;
@@ -134,9 +134,10 @@ impl Sink for HubSink<'_> {
         let basket = &mut *basket;
         let lot = match class {
             Class::Inline => {
-                let arguments = basket.payloads.lay(arguments);
+                let mut payload = Payload::default();
+                basket.payloads.lay(arguments, &mut payload, basket.inline.len(), &mut basket.inline_payloads);
                 let ticket = Ticket::of(self.hub.number, self.key, self.peer.client_id(), call, accept);
-                return basket.add_inline(Waiting { ticket, peer: self.peer, arguments });
+                return basket.add_inline(Waiting { ticket, peer: self.peer, payload });
             }
             Class::Blocking => &mut basket.blocking,
             Class::Asynchronous => &mut basket.asynchronous,
@@ -151,13 +152,7 @@ impl Sink for HubSink<'_> {
         if let Some(ties) = &accept.ties {
             job.ties = Some(ties.clone());
         }
-        match arguments {
-            Arguments::Borrowed(bytes) if job.payload.take_small(bytes) => {}
-            more => match basket.payloads.lay(more) {
-                Lies::Together(range) => lot.payloads.push((lot.jobs.len(), range)),
-                Lies::Apart(bytes) => job.payload = bytes.into(),
-            },
-        }
+        basket.payloads.lay(arguments, &mut job.payload, lot.jobs.len(), &mut lot.payloads);
         lot.jobs.push_back(job);
     }
 }
