@@ -73,7 +73,7 @@ pub(crate) struct Running {
     pub(crate) job: Job,
 }
 
-/// A job that was popped and waits for the handler it is for, whose seat was woken.
+/// A job that was popped and waits for the handler it is for, which is polled or woken.
 #[derive(Debug)]
 struct OnItsWay {
     job: Job,

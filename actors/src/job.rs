@@ -35,7 +35,7 @@ pub(crate) struct ClientKey {
 pub(crate) struct Ticket {
     pub(crate) hub: u16,
     pub(crate) client: ClientKey,
-    /// Its record with the hub.
+    /// Its record with the hub, if it has one.
     pub(crate) call: CallRef,
     pub(crate) client_id: u64,
     pub(crate) program: u32,

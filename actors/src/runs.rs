@@ -146,7 +146,9 @@ impl Runs {
     /// Hands the replies out, all of one client as one run if they lie in the shared buffer, so that they leave in one
     /// write. None are left; their room is, unless it is much.
     pub(crate) fn hand_out(&mut self, mut deliver: impl FnMut(Run<'_>)) {
-        let Self { shared, pieces, joined, replies } = self;
+        // Whatever happens on the way, nothing is handed out twice.
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let Self { shared, joined, replies, .. } = self;
         *replies = 0;
         if let [Piece { client, range, own: None, replies, cost }] = &pieces[..] {
             // Replies to one client, as in most turns: none of what follows.
@@ -187,7 +189,8 @@ impl Runs {
         if shared.capacity().max(joined.capacity()) > KEPT_BYTES {
             (self.shared, self.joined) = (Vec::new(), Vec::new());
         }
-        self.pieces.shrink_to(KEPT);
+        pieces.shrink_to(KEPT);
+        self.pieces = pieces;
     }
 
     /// The shared buffer, which is empty after the replies were handed out.

@@ -1,6 +1,6 @@
 //! The stage of each call in progress, where its hub and the thread that runs it both see it.
 //!
-//! The hub opens a call when it accepts it and ends it when it is cancelled or its deadline passes; the thread that is
+//! The hub opens a call when it takes it down and ends it when it is cancelled or its deadline passes; the thread that is
 //! about to run it begins it, and answers it when it has the reply and writes that itself. Of begin and end, and of end
 //! and answer, one comes first, by one atomic word: a call that was ended never runs, a call that runs learns that it
 //! was ended, and a call has one answer. Nothing is allocated for a call, and nothing is waited for.

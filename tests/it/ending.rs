@@ -424,6 +424,27 @@ fn of_inline_calls_with_the_same_header_the_oldest_is_cancelled_whatever_came_wi
 }
 
 #[test]
+fn inline_calls_of_a_client_that_turns_out_to_have_left_do_not_run() {
+    let (service, log) = service(|_| {});
+    let mut client = service.client();
+    // The handler is there for those that matter.
+    service.gate().open(2);
+    client.send(&plain(INLINE, 1000, 2));
+    client.reply(1000);
+    client.send(&(0..256).flat_map(|serial| plain(INLINE, serial, 1)).collect::<Vec<_>>());
+    // All of them were read; the first holds up the others.
+    service.gate().wait_for(2);
+    drop(client);
+    service.gate().open_all();
+    eventually("it has left", || service.running().stats().clients.connected == 0);
+    let stats = service.running().stats();
+    let inline = stats.procedures.iter().find(|procedure| procedure.name == "ends.inline").unwrap();
+    let [ran, cancelled] = ["ok", "cancelled"].map(|outcome| inline.outcomes[outcome]);
+    assert_eq!((inline.accepted, ran + cancelled, log.all().len() as u64), (257, 257, ran));
+    assert!(ran < 128, "{ran} ran, though the first replies could not be written");
+}
+
+#[test]
 fn inline_calls_whose_handler_cannot_take_them_yet_can_be_cancelled_and_end_with_their_client() {
     let (service, log) = service(|config| config.limits.io_arbiters = 1);
     let (mut client, mut leaving) = (service.client(), service.client());

@@ -3,14 +3,17 @@
 //! A timer of the kernel, not the arbiter's own: that one would be the timeout of each wait for the sockets, which a call
 //! that comes alone pays for twice, in the kernel and with the looks at the clock around it.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::coop::unconstrained;
 
 use crate::time::Instant;
 use crate::timerfd;
@@ -60,8 +63,7 @@ impl Alarm {
             return Ok(());
         }
         // Nobody has the task woken unless it has been asked since it was woken last.
-        while let Poll::Ready(gone_off) = self.timer.poll_read_ready(task) {
-            gone_off?.clear_ready();
+        while self.has_gone_off(task)? {
             self.set = None;
         }
         if self.set.is_none_or(|set| time < set) {
@@ -70,12 +72,22 @@ impl Alarm {
         }
         Ok(())
     }
+
+    /// Whether it has gone off since it was asked last. If not, the task is woken when it does: also one that has done all
+    /// that tokio lets a task do before others have their turn, which else would be refused and only be polled again.
+    fn has_gone_off(&self, task: &mut Context<'_>) -> io::Result<bool> {
+        match pin!(unconstrained(poll_fn(|task| self.timer.poll_read_ready(task)))).poll(task) {
+            Poll::Ready(gone_off) => {
+                gone_off?.clear_ready();
+                Ok(true)
+            }
+            Poll::Pending => Ok(false),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use super::*;
 
     fn on_an_arbiter(body: impl AsyncFnOnce(&mut Alarm)) {

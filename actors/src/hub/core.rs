@@ -1,7 +1,8 @@
 //! What the readers of one arbiter share; see [`HubCore`].
 //!
-//! Calls that its readers accept go into the basket; the first of them wakes the hub's [`Turn`](super::turn), which
-//! runs after all readers that were ready in this turn of the arbiter's loop, and hands on the whole basket. Replies
+//! Calls that its readers accept go into the basket; a reader that has brought some wakes the hub's
+//! [`Turn`](super::turn), which runs after all readers that were ready in this turn of the arbiter's loop, and hands on the
+//! whole basket. Only inline calls of a client that is alone do not wait for it. Replies
 //! come back as one message and are written in one go per client. Calls whose deadline passes, whose client cancels
 //! them or leaves, are ended here.
 //!
@@ -245,6 +246,10 @@ impl HubCore {
     /// Gives the inline calls that wait for their turn records, if they have none: somebody looks for one of them, or for
     /// one that came later.
     fn take_down_inline(&self) {
+        // Those that were handed over, of which the first have run, are older than those in the basket.
+        if self.inline.has_calls() {
+            self.inline.take_down(&mut self.calls.borrow_mut());
+        }
         let basket = &mut *self.basket.borrow_mut();
         let left = basket.inline.len() - basket.taken_down;
         if left > 0 {

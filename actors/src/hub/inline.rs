@@ -1,9 +1,10 @@
 //! Where inline procedures get their calls from, and where their replies go: the hub itself.
 //!
 //! A call becomes a job when its handler is about to run, always in the same block of memory. Most run in the turn in
-//! which they were read, before anything else can happen on this thread, so nobody ever looks for them and they have no
-//! record; those that could not run get one ([`HubCore::begin_inline`]), as do those that come with a deadline or a key,
-//! and those in the basket when somebody looks for a call. With its reply the record is closed, on the same thread.
+//! which they were read and nobody ever looks for them, so they have no record. Those that come with a deadline or a key
+//! have one, and those that could not run get one ([`HubCore::begin_inline`]); as do all that wait when somebody looks for
+//! a call: for a cancel packet that comes with them, or when a client turns out to have left while the first replies are
+//! written. With its reply the record is closed, on the same thread.
 //!
 //! Queue: the inline calls of one turn, handed over whole and emptied in one go, unless their handler cannot start.
 //! Replies: those of the calls that ran since, at most as many.
@@ -54,6 +55,8 @@ pub(super) type Keys = Vec<(ClientKey, Arc<[u8]>)>;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     calls: VecDeque<Waiting>,
+    /// So many at its front have records.
+    taken_down: usize,
     /// How often the next call of the turn was of another client than the one before.
     changes: usize,
 }
@@ -87,6 +90,7 @@ impl InlineFeed {
         let mut queue = self.queue.borrow_mut();
         queue.changes = changes;
         if queue.calls.is_empty() {
+            queue.taken_down = 0;
             queue.calls.shrink_to(KEPT);
             std::mem::swap(&mut queue.calls, calls);
         } else {
@@ -97,7 +101,9 @@ impl InlineFeed {
 
     /// Gives the calls that no handler has taken records.
     pub(super) fn take_down(&self, calls: &mut Calls) {
-        self.queue.borrow_mut().calls.iter_mut().for_each(|waiting| calls.take_down(&mut waiting.ticket));
+        let queue = &mut *self.queue.borrow_mut();
+        queue.calls.iter_mut().skip(queue.taken_down).for_each(|waiting| calls.take_down(&mut waiting.ticket));
+        queue.taken_down = queue.calls.len();
     }
 
     /// Sends what is to leave before more calls run, and gives the next of these.
@@ -118,6 +124,7 @@ impl InlineFeed {
     fn next(&self, hub: &HubCore, mut block: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
         while let Some(Waiting { ticket, peer, payload }) = queue.calls.pop_front() {
+            queue.taken_down = queue.taken_down.saturating_sub(1);
             let mut job = block.take().unwrap_or_else(|| Job::new(Content::new(ticket, peer)));
             if ticket.call.is_none() {
                 job.ticket = ticket;

@@ -348,7 +348,7 @@ impl Actor for Hub {
             None => return ctx.stop(),
         };
         let core = HubCore::new(self.number, self.handover.clone(), Rc::new(self.limits.clone()), ctx.address());
-        self.turn = Some(actix_rt::spawn(Turn::new(core.clone(), alarm)));
+        self.turn = Some(actix_rt::spawn(Turn::new(ctx.address(), core.clone(), alarm)));
         self.core = Some(core);
         self.handover.hubs().started(usize::from(self.number), ctx.address());
     }
@@ -371,6 +371,19 @@ impl Handler<Collect> for Hub {
         if let Some(core) = &self.core {
             core.collect(Instant::now());
         }
+    }
+}
+
+/// The hub has no turns any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct TurnEnded;
+
+impl Handler<TurnEnded> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, _: TurnEnded, ctx: &mut Self::Context) {
+        ctx.terminate();
     }
 }
 

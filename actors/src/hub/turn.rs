@@ -9,11 +9,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use actix::Addr;
+
 use crate::hub::alarm::Alarm;
 use crate::hub::core::HubCore;
+use crate::hub::{Hub, TurnEnded};
 use crate::time::Instant;
 
 pub(super) struct Turn {
+    hub: Addr<Hub>,
     core: Rc<HubCore>,
     alarm: Alarm,
     readers: Rc<Cell<Readers>>,
@@ -28,8 +32,8 @@ enum Readers {
 }
 
 impl Turn {
-    pub(super) fn new(core: Rc<HubCore>, alarm: Alarm) -> Self {
-        Self { core, alarm, readers: Rc::new(Cell::new(Readers::Unasked)) }
+    pub(super) fn new(hub: Addr<Hub>, core: Rc<HubCore>, alarm: Alarm) -> Self {
+        Self { hub, core, alarm, readers: Rc::new(Cell::new(Readers::Unasked)) }
     }
 
     /// What has come is read before its time is over: it may lie in the socket since the process was stopped, or since
@@ -54,6 +58,13 @@ impl Turn {
                 true
             }
         }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // With the hub, or by a panic, which is a defect of this crate: then the hub ends, too.
+        self.hub.do_send(TurnEnded);
     }
 }
 

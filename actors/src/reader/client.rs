@@ -11,7 +11,7 @@
 //! any ──the connection breaks──────────┴► broken ──► gone ──what runs to its end has ended──► done
 //! ```
 //!
-//! Each accepted call is taken down with the hub ([`Calls`](crate::hub::calls)), so that it can be ended early: by a
+//! Each accepted call can be found with the hub ([`Calls`](crate::hub::calls)), so that it can be ended early: by a
 //! cancel packet, its deadline, or the end of its client. Calls with the same key start one after the other.
 //!
 //! Queues: the backlog (`max_client_backlog`, `max_client_backlog_bytes`), bytes that were read and not split while

@@ -1,9 +1,9 @@
 //! Workers: each an actor on an arbiter of its own that decodes calls, runs their handlers and encodes replies.
 //!
 //! A [`Worker`] takes what lies in its tray, one call after the other, then what waits with the pool, then it goes
-//! idle until its bell is rung. Its mailbox is empty but for one question when it starts. A handler that blocks here
-//! blocks this worker and nothing else. However it ends, what it has not begun goes to others, and the supervisor is
-//! told.
+//! idle until its bell is rung. Its mailbox is empty but for one question when it starts, and one note if nobody listens
+//! to its bell any more. A handler that blocks here blocks this worker and nothing else. However it ends, what it has not
+//! begun goes to others, and the supervisor is told.
 
 pub(crate) mod asynchronous;
 

@@ -1,4 +1,5 @@
-//! What the readers of an arbiter have accepted in one turn of its loop, until the hub hands it on.
+//! What the readers of an arbiter have accepted in one turn of its loop, until the hub hands it on; or one of them, if its
+//! client is alone.
 //!
 //! Plain data, filled by the readers' [`HubSink`](super::sink::HubSink) and emptied in the same turn. Bound: what the
 //! readers of one turn may accept (`max_client_requests` each).

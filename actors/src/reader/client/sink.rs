@@ -20,7 +20,8 @@ pub(crate) trait Sink {
     fn find_method(&self, method: &str) -> Result<Named, Error>;
     /// The codec in which a call that is not accepted is refused.
     fn codec(&self, header: &Header) -> Codec;
-    /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog.
+    /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog. One that starts may be taken down
+    /// only when somebody looks for it.
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef;
     /// A call has moved on.
     fn moved(&mut self, call: CallRef, place: Place);
