@@ -27,8 +27,8 @@ pub(crate) struct CallRef {
 }
 
 impl CallRef {
-    /// A call that has no record: an inline one, until it is known that it does not run in the turn in which it was
-    /// read. No record has this slot, since each takes more than a byte.
+    /// A call that has no record: an inline one, until somebody looks for it, or it does not run in the turn in which it
+    /// was read. No record has this slot, since each takes more than a byte.
     pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: 0 };
 
     pub(crate) fn is_none(self) -> bool {

@@ -1,7 +1,7 @@
 //! One instance of a handler actor, with its context, and the task that polls it.
 //!
 //! A context is polled by its task when anything has come for it, and by whoever has a call for its handler, on the same
-//! thread: the way over the arbiter's queue costs a call that comes alone as much as to run it.
+//! thread: so an inline call can run where it was read, without a way over the arbiter's queue.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -1,8 +1,9 @@
 //! The calls in progress of all clients of one hub: plain data, with time as an argument.
 //!
 //! Each accepted call has a record from its receipt until its one answer, so that it can be found by its header when it
-//! is cancelled, by its client when that leaves, and by its deadline; inline ones only where that may happen (`inline.rs`). A call that was answered early while it runs
-//! keeps its record until its result comes, which is thrown away.
+//! is cancelled, by its client when that leaves, and by its deadline; inline ones only where that may happen
+//! (`inline.rs`). A call that was answered early while it runs keeps its record until its result comes, which is thrown
+//! away.
 //!
 //! Bound: `max_client_requests` and `max_client_backlog` records for each client, and one for each call that runs
 //! though it was answered. Deadlines: one entry each; stale ones are dropped when they are the most.

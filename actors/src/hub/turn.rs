@@ -1,7 +1,7 @@
 //! The hub's own task: runs once in a turn of the arbiter's loop when there is something for it, and keeps the one
 //! timer of the arbiter.
 //!
-//! Not a future in the hub's context: to poll that, with its mailbox, would cost a lone call as much as what it does.
+//! Not a future in the hub's context, whose mailbox would be looked into for each turn.
 
 use std::cell::Cell;
 use std::future::Future;
