@@ -18,7 +18,7 @@ use postroom_protocol::Header;
 use crate::form::Form;
 use crate::hub::Hubs;
 use crate::hub::free::Free;
-use crate::job::{ClientKey, Job, Ticket};
+use crate::job::{ClientKey, Ticket};
 use crate::reader::client::Accept;
 use crate::stage::{CallRef, Was};
 use crate::time::Instant;
@@ -218,30 +218,13 @@ impl Calls {
         }
     }
 
-    /// A call is about to run, now: makes it a job, but for its peer and its payload. False when it must not run: it was
-    /// ended, or its deadline has passed.
-    pub(crate) fn make_job(&self, call: CallRef, now: Instant, job: &mut Job) -> bool {
-        let Some(record) = self.records.get(call.slot as usize) else { return false };
+    /// A call is about to run, now. Returns what its record has beside its ticket: its deadline and its ties. None when it
+    /// must not run: it was ended, or its deadline has passed.
+    pub(crate) fn begin(&self, call: CallRef, now: Instant) -> Option<(Option<Instant>, Option<Arc<Ties>>)> {
+        let record = self.records.get(call.slot as usize)?;
         let is_due = record.deadline.is_some_and(|deadline| deadline <= now);
-        if record.generation != call.generation || record.place != Place::Started || is_due {
-            return false;
-        }
-        // Field by field, for the same reason.
-        let ticket = &mut job.ticket;
-        ticket.client = record.client;
-        ticket.call = call;
-        ticket.program = record.header.program;
-        ticket.version = record.header.version;
-        ticket.procedure = record.header.procedure;
-        ticket.entry = record.entry;
-        ticket.serial = record.header.serial;
-        ticket.form = record.form;
-        ticket.cost = record.cost;
-        ticket.received = record.received;
-        ticket.begun = now;
-        job.deadline = record.deadline;
-        job.ties.clone_from(&record.ties);
-        true
+        let may_run = record.generation == call.generation && record.place == Place::Started && !is_due;
+        may_run.then(|| (record.deadline, record.ties.clone()))
     }
 
     /// The result of a call has come, or there will be none. `None` for a call that was never begun.
@@ -411,24 +394,22 @@ mod tests {
     }
 
     #[test]
-    fn a_call_becomes_a_job_unless_it_was_ended_or_waits_elsewhere_or_its_deadline_has_passed() {
+    fn a_call_begins_unless_it_was_ended_or_waits_elsewhere_or_its_deadline_has_passed() {
         let mut calls = calls();
         let now = Instant::now();
         let deadline = now + Duration::from_millis(5);
-        let mut job = Job::for_test(99);
-        let mut make = |calls: &Calls, call, now| calls.make_job(call, now, &mut job).then_some(job.ticket.serial);
+        let begin = |calls: &Calls, call, now| calls.begin(call, now).map(|(deadline, _)| deadline);
         let call = accept(&mut calls, 0, 1, Some(deadline));
-        assert_eq!(make(&calls, call, now), Some(1));
-        assert_eq!(make(&calls, call, deadline), None);
+        assert_eq!(begin(&calls, call, now), Some(Some(deadline)));
+        assert_eq!(begin(&calls, call, deadline), None);
         calls.moved(call, Place::Key);
-        assert_eq!(make(&calls, call, now), None);
+        assert_eq!(begin(&calls, call, now), None);
         calls.moved(call, Place::Started);
         calls.end(call).unwrap();
-        assert_eq!(make(&calls, call, now), None);
+        assert_eq!(begin(&calls, call, now), None);
         let next = accept(&mut calls, 0, 2, None);
         assert_eq!(next.slot, call.slot);
-        assert_eq!((make(&calls, call, now), make(&calls, next, now)), (None, Some(2)));
-        assert_eq!((job.ticket.begun, job.deadline), (now, None));
+        assert_eq!((begin(&calls, call, now), begin(&calls, next, now)), (None, Some(None)));
     }
 
     #[test]

@@ -21,13 +21,13 @@ use tokio::sync::mpsc;
 
 use crate::desk::Desk;
 use crate::events::Bulletin;
-use crate::hub::calls::Calls;
+use crate::hub::calls::{Calls, Ties};
 use crate::hub::events::Subscriptions;
 use crate::hub::inline::{InlineFeed, Keys};
 use crate::hub::line::Line;
 use crate::hub::table::Table;
 use crate::hub::{Hub, Mail, Room, SOON, Welcome};
-use crate::job::{ClientKey, Job, Shell, Ticket};
+use crate::job::{ClientKey, Shell, Ticket};
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::pool::handover::Handover;
@@ -258,14 +258,12 @@ impl HubCore {
         }
     }
 
-    /// An inline call is about to run, now: makes it a job, but for its peer and its payload. False when it must not run:
+    /// An inline call that has a record is about to run, now. Returns its deadline and its ties. None when it must not run:
     /// it was ended, or its deadline has passed, and it is answered for that or will be.
-    pub(super) fn begin_call(&self, call: CallRef, now: Instant, job: &mut Job) -> bool {
-        let may_run = self.calls.borrow().make_job(call, now, job);
-        if may_run {
-            self.handover.hubs().stages(self.number).begin_here(call);
-        }
-        may_run
+    pub(super) fn begin_call(&self, call: CallRef, now: Instant) -> Option<(Option<Instant>, Option<Arc<Ties>>)> {
+        let begun = self.calls.borrow().begin(call, now)?;
+        self.handover.hubs().stages(self.number).begin_here(call);
+        Some(begun)
     }
 
     /// Counts a call that had no record.

@@ -64,7 +64,6 @@ pub(super) struct Queue {
 /// An inline call on its way to its handler.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// What its record has else, if it has one.
     pub(super) ticket: Ticket,
     pub(super) peer: Peer,
     pub(super) payload: Payload,
@@ -125,18 +124,17 @@ impl InlineFeed {
         let mut queue = self.queue.borrow_mut();
         while let Some(Waiting { ticket, peer, payload }) = queue.calls.pop_front() {
             queue.taken_down = queue.taken_down.saturating_sub(1);
-            let mut job = block.take().unwrap_or_else(|| Job::new(Content::new(ticket, peer)));
-            if ticket.call.is_none() {
-                job.ticket = ticket;
-                job.ticket.begun = now;
-                job.deadline = None;
-                job.ties = None;
-            } else if hub.begin_call(ticket.call, now, &mut job) {
-                job.ticket.client_id = ticket.client_id;
+            let (deadline, ties) = if ticket.call.is_none() {
+                (None, None)
+            } else if let Some(begun) = hub.begin_call(ticket.call, now) {
+                begun
             } else {
-                block = Some(job);
                 continue;
-            }
+            };
+            let mut job = block.take().unwrap_or_else(|| Job::new(Content::new(ticket, peer)));
+            job.ticket = ticket;
+            job.ticket.begun = now;
+            (job.deadline, job.ties) = (deadline, ties);
             job.peer = peer;
             job.payload = payload;
             self.beat().begin(job.ticket.entry, &job.ticket, now);
