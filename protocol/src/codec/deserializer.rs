@@ -80,6 +80,16 @@ impl<'de> Deserializer<'de> {
         .map_err(|error| error.at(start))
     }
 
+    /// Who asks for an unsigned integer is sent one, most often: the other tokens need not be told apart then.
+    #[inline]
+    fn unsigned<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
+        let start = self.reader.offset();
+        match self.reader.take_unsigned() {
+            Some(value) => visitor.visit_u64(value).map_err(|error: DecodeError| error.at(start)),
+            None => de::Deserializer::deserialize_any(self, visitor),
+        }
+    }
+
     /// The entries of a map, of which `fields` are expected first.
     #[inline]
     fn entries<V: Visitor<'de>>(
@@ -139,6 +149,22 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
             Token::Str(bytes) => visitor.visit_borrowed_bytes(bytes).map_err(|error: DecodeError| error.at(start)),
             token => self.visit(token, start, visitor),
         }
+    }
+
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.unsigned(visitor)
+    }
+
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.unsigned(visitor)
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.unsigned(visitor)
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.unsigned(visitor)
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -253,7 +279,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 char str string
+        bool i8 i16 i32 i64 f32 f64 char str string
         unit map tuple_struct
     }
 }

@@ -63,9 +63,28 @@ impl<'de> Reader<'de> {
         if usize::from(marker ^ 0xa0) != text.len() || text.len() > 0x1f {
             return false;
         }
-        let Some(rest) = rest.strip_prefix(text.as_bytes()) else { return false };
+        let Some((name, rest)) = rest.split_at_checked(text.len()) else { return false };
+        if !is_same(name, text.as_bytes()) {
+            return false;
+        }
         self.rest = rest;
         true
+    }
+
+    /// Passes over an unsigned integer, if one comes.
+    #[inline]
+    pub(crate) fn take_unsigned(&mut self) -> Option<u64> {
+        let (&marker, rest) = self.rest.split_first()?;
+        let (value, rest) = match marker {
+            0x00..=0x7f => (marker.into(), rest),
+            0xcc => rest.split_first().map(|(value, rest)| (u64::from(*value), rest))?,
+            0xcd => rest.split_first_chunk().map(|(value, rest)| (u16::from_be_bytes(*value).into(), rest))?,
+            0xce => rest.split_first_chunk().map(|(value, rest)| (u32::from_be_bytes(*value).into(), rest))?,
+            0xcf => rest.split_first_chunk().map(|(value, rest)| (u64::from_be_bytes(*value), rest))?,
+            _ => return None,
+        };
+        self.rest = rest;
+        Some(value)
     }
 
     /// The next token.
@@ -177,6 +196,7 @@ impl<'de> Reader<'de> {
     }
 
     /// A length in one, two or four bytes.
+    #[inline]
     fn length(&mut self, log_width: u8) -> Result<u32, DecodeError> {
         Ok(match log_width {
             0 => u8::from_be_bytes(self.array()?).into(),
@@ -205,5 +225,20 @@ impl<'de> Reader<'de> {
             }
             None => Err(DecodeError::truncated(self.offset())),
         }
+    }
+}
+
+/// Whether two names of the same length are the same: in place for the length of most, since to call for a comparison
+/// costs more than that itself.
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+        a.first_chunk::<N>() == b.first_chunk() && a.last_chunk::<N>() == b.last_chunk()
+    }
+    match a.len() {
+        8..=16 => ends::<8>(a, b),
+        4..=7 => ends::<4>(a, b),
+        2..=3 => ends::<2>(a, b),
+        _ => a == b,
     }
 }
