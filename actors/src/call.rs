@@ -228,6 +228,7 @@ pub(crate) fn within<R>(call: CallId, trace: Option<&Arc<str>>, body: impl FnOnc
         trace: Option<Option<Arc<str>>>,
     }
     impl Drop for Restore {
+        #[inline]
         fn drop(&mut self) {
             CURRENT.set(self.call);
             if let Some(trace) = self.trace.take() {

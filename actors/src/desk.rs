@@ -48,13 +48,17 @@ pub(crate) trait Feed {
     /// The next job, which has begun with this. `None` means that the desk is idle from now on: the feed wakes it by
     /// [`Desk::begin`].
     fn pop(&self) -> Option<Job>;
-    /// Takes the reply to a job, one whole packet, and leaves `packet` empty; and the job, for its block.
-    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>);
+    /// Room for a reply, which is written behind what lies there. It goes back with the reply, before another is written.
+    fn room(&self) -> Vec<u8>;
+    /// The same room with no reply in it.
+    fn keep(&self, room: Vec<u8>);
+    /// Takes the reply to a job, one whole packet at the end of the room; and the job, for its block.
+    fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>);
     /// The same for a job that is needed no more, or is gone.
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>);
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, room: Vec<u8>);
     /// [`Self::answer`] and [`Self::pop`] in one, for feeds that do both under one lock and one look at the clock.
-    fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
-        self.answer(job, verdict, packet);
+    fn go_on(&self, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
+        self.answer(job, verdict, room);
         self.pop()
     }
     /// Has [`Desk::begin`] called later, from the arbiter's loop. Called from drops too: it must not call back.
@@ -151,9 +155,9 @@ impl Desk {
     }
 
     /// The same after one of this group was run. None is on its way: those who run calls come for the next themselves.
-    fn go_on(self: &Rc<Self>, group: usize, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
+    fn go_on(self: &Rc<Self>, group: usize, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
         debug_assert!(self.current.borrow().is_none());
-        let next = self.feed.go_on(job, verdict, packet)?;
+        let next = self.feed.go_on(job, verdict, room)?;
         self.give(group, next, false)
     }
 
@@ -256,9 +260,9 @@ impl Desk {
     }
 
     fn refuse(&self, ticket: &Ticket, error: &Error) {
-        let mut packet = Vec::new();
-        ticket.fail(error, &mut packet);
-        self.feed.reply(ticket, Verdict::of(error), &mut packet);
+        let mut room = self.feed.room();
+        ticket.fail(error, &mut room);
+        self.feed.reply(ticket, Verdict::of(error), room);
     }
 
     fn panicked(
@@ -297,13 +301,11 @@ pub(crate) struct Resident<A: Actor<Context = Context<A>>> {
     group: usize,
     /// Whether the handler was seen to have started.
     has_started: bool,
-    /// The reply being built; its allocation is kept from call to call.
-    packet: Vec<u8>,
 }
 
 impl<A: Actor<Context = Context<A>>> Resident<A> {
     pub(crate) fn new(runs: Arc<[Run<A>]>, desk: Rc<Desk>, seat: Rc<Seat>, group: usize) -> Self {
-        Self { runs, desk, seat, group, has_started: false, packet: Vec::new() }
+        Self { runs, desk, seat, group, has_started: false }
     }
 
     /// Runs one job.
@@ -322,13 +324,14 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         }
         let run = &self.runs[procedure.run as usize];
         let request = Request { call: &job, hubs: &self.desk.hubs, max_packet: self.desk.max_packet };
-        let packet = &mut self.packet;
+        let mut room = self.desk.feed.room();
+        let before = room.len();
         let ran = call::within(ticket.call_id(), trace, || {
             catch_unwind(AssertUnwindSafe(|| match run {
-                Run::Sync(run) => Ok(run(actor, ctx, request, packet)),
+                Run::Sync(run) => Ok(run(actor, ctx, request, &mut room)),
                 Run::Async(run) => match run(actor, ctx, request) {
                     AsyncReply::Ready((verdict, ready)) => {
-                        *packet = ready;
+                        room.extend_from_slice(&ready);
                         Ok(verdict)
                     }
                     AsyncReply::Later(future) => Err(future),
@@ -336,15 +339,18 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }))
         });
         match ran {
-            Ok(Ok(verdict)) => Ran::Done(job, verdict),
+            Ok(Ok(verdict)) => Ran::Done(job, verdict, room),
             Ok(Err(future)) => {
+                self.desk.feed.keep(room);
                 job.payload.keep_alone();
                 let (ticket, trace, seat) = (job.ticket, job.trace().cloned(), self.seat.clone());
                 self.desk.feed.spawn(Running { ticket, trace, seat, job }, future);
                 Ran::Over
             }
             Err(panic) => {
-                self.packet.clear();
+                // It may have come in the middle of the reply.
+                room.truncate(before);
+                self.desk.feed.keep(room);
                 self.desk.panicked(ticket, trace, payload, &*panic);
                 Ran::Panicked
             }
@@ -354,8 +360,8 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
 
 /// What has become of a job.
 enum Ran {
-    /// The packet of the resident is its reply.
-    Done(Job, Verdict),
+    /// Its reply is the last in the room.
+    Done(Job, Verdict, Vec<u8>),
     /// It is answered already, or will be elsewhere.
     Over,
     /// So has the handler, and the call is answered.
@@ -385,13 +391,13 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
             let Some(mut job) = this.desk.next(this.group) else { return Poll::Pending };
             loop {
                 match this.run(actor, ctx, job) {
-                    Ran::Done(done, verdict) if ctx.state() == ActorState::Running => {
-                        match this.desk.go_on(this.group, done, verdict, &mut this.packet) {
+                    Ran::Done(done, verdict, room) if ctx.state() == ActorState::Running => {
+                        match this.desk.go_on(this.group, done, verdict, room) {
                             Some(next) => job = next,
                             None => return Poll::Pending,
                         }
                     }
-                    Ran::Done(done, verdict) => break this.desk.feed.answer(done, verdict, &mut this.packet),
+                    Ran::Done(done, verdict, room) => break this.desk.feed.answer(done, verdict, room),
                     Ran::Over => break,
                     Ran::Panicked => {
                         this.seat.vacate();

@@ -2,8 +2,7 @@
 //!
 //! A [`Job`] is the packet of a call, not yet decoded, with all that its answer needs. It is handed on several times, so
 //! it is a pointer to what it has; the block that this lies in goes back with the reply, as a [`Shell`], and is used
-//! for another call, because blocks that one thread allocates and another frees are slow. That of an inline call is made
-//! when its handler is about to run (`hub/inline.rs`). A [`Basket`] is the jobs that
+//! for another call, because blocks that one thread allocates and another frees are slow. A [`Basket`] is the jobs that
 //! travel in one message; when it is dropped undelivered (its receiver is gone), every job in it is answered. Neither
 //! knows sockets or handlers.
 
@@ -71,14 +70,6 @@ impl Ticket {
         self.cost = accept.cost;
         self.received = accept.received;
         self.begun = accept.received;
-    }
-
-    /// Of a call that was accepted and starts.
-    pub(crate) fn of(hub: u16, client: ClientKey, client_id: u64, call: CallRef, accept: &Accept) -> Self {
-        let Accept { header, entry, form, cost, received, .. } = *accept;
-        let Header { program, version, procedure, serial, .. } = header;
-        let begun = received;
-        Self { hub, client, call, client_id, program, version, procedure, entry, serial, form, cost, received, begun }
     }
 
     /// What was known of the call when it was accepted, for one that came with nothing special.

@@ -381,7 +381,7 @@ impl Replies {
             let Some(cost) = cost else { continue };
             match body {
                 Body::Shared(_) => runs.add(client, range, cost),
-                Body::Own(bytes) => runs.add_own(client, bytes, cost),
+                Body::Own(bytes) => runs.add_own(client, bytes.into(), cost),
                 // Such a call was answered before, so nobody waits for it; or its reply takes another way.
                 Body::None | Body::Elsewhere => {}
             }

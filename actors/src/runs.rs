@@ -67,6 +67,8 @@ pub(crate) struct Runs {
     pieces: Vec<Piece>,
     /// Room for pieces of one client that do not lie behind each other.
     joined: Vec<u8>,
+    /// Where the last reply ends in the shared buffer that was lent.
+    filled: usize,
     replies: usize,
 }
 
@@ -76,7 +78,7 @@ struct Piece {
     client: ClientKey,
     /// Where they lie in the shared buffer.
     range: Range<usize>,
-    own: Option<Vec<u8>>,
+    own: Option<Bytes>,
     replies: usize,
     cost: u64,
 }
@@ -105,21 +107,36 @@ impl Runs {
         self.replies
     }
 
-    /// Adds a reply, one whole packet, and leaves `packet` empty.
-    pub(crate) fn push(&mut self, client: ClientKey, packet: &mut Vec<u8>, cost: u32) {
-        if packet.len() < OWN_BUFFER {
-            let start = self.shared.len();
-            if start == 0 {
-                // Not copied: the next is built in the room that was kept here.
-                std::mem::swap(&mut self.shared, packet);
-            } else {
-                self.shared.extend_from_slice(packet);
-                packet.clear();
-            }
-            self.add(client, start..self.shared.len(), cost);
-        } else {
-            self.add_own(client, std::mem::take(packet), cost);
+    /// Lends the shared buffer, for a reply to be written where it will leave from: behind those that lie there.
+    pub(crate) fn lend(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.shared)
+    }
+
+    /// Takes the shared buffer back, without what was written behind the replies that lay there.
+    pub(crate) fn keep(&mut self, mut shared: Vec<u8>) {
+        shared.truncate(self.filled);
+        self.shared = shared;
+    }
+
+    /// Takes the shared buffer back, with one reply more.
+    pub(crate) fn push(&mut self, client: ClientKey, shared: Vec<u8>, cost: u32) {
+        let range = self.filled..shared.len();
+        if range.len() < OWN_BUFFER {
+            self.shared = shared;
+            self.filled = range.end;
+            self.add(client, range, cost);
+            return;
         }
+        // Whichever is less is copied: so a big reply never is, and no buffer is much bigger than what is kept of it.
+        let bytes = if range.start <= range.len() {
+            self.shared = shared[..range.start].to_vec();
+            Bytes::from(shared).slice(range)
+        } else {
+            let reply = Bytes::copy_from_slice(&shared[range]);
+            self.keep(shared);
+            reply
+        };
+        self.add_own(client, bytes, cost);
     }
 
     /// Adds a reply that lies in the shared buffer.
@@ -137,7 +154,7 @@ impl Runs {
     }
 
     /// Adds a reply with a buffer of its own.
-    pub(crate) fn add_own(&mut self, client: ClientKey, bytes: Vec<u8>, cost: u32) {
+    pub(crate) fn add_own(&mut self, client: ClientKey, bytes: Bytes, cost: u32) {
         self.replies += 1;
         let cost = cost.into();
         self.pieces.push(Piece { client, range: 0..0, own: Some(bytes), replies: 1, cost });
@@ -148,8 +165,8 @@ impl Runs {
     pub(crate) fn hand_out(&mut self, mut deliver: impl FnMut(Run<'_>)) {
         // Whatever happens on the way, nothing is handed out twice.
         let mut pieces = std::mem::take(&mut self.pieces);
-        let Self { shared, joined, replies, .. } = self;
-        *replies = 0;
+        let Self { shared, joined, replies, filled, .. } = self;
+        (*replies, *filled) = (0, 0);
         if let [Piece { client, range, own: None, replies, cost }] = &pieces[..] {
             // Replies to one client, as in most turns: none of what follows.
             let bytes = RunBytes::Lent(&shared[range.clone()]);
@@ -164,7 +181,7 @@ impl Runs {
         while let Some(first) = left.next() {
             let Piece { client, range, own, mut replies, mut cost } = first;
             if let Some(bytes) = own {
-                let bytes = RunBytes::Held { bytes: Bytes::from(bytes), buffer: 0 };
+                let bytes = RunBytes::Held { bytes, buffer: 0 };
                 deliver(Run { client, bytes, replies, cost });
                 continue;
             }
@@ -215,6 +232,46 @@ mod tests {
         assert_eq!((held(0..100).rest(60).len(), RunBytes::Lent(&buffer[..]).rest(99).len()), (40, 1));
     }
 
+    fn push(runs: &mut Runs, client: ClientKey, reply: &[u8], cost: u32) {
+        let mut room = runs.lend();
+        room.extend_from_slice(reply);
+        runs.push(client, room, cost);
+    }
+
+    #[test]
+    fn a_big_reply_has_a_buffer_of_its_own_and_one_that_is_not_wanted_leaves_nothing_behind() {
+        let clients = [1, 2, 3].map(|slot| ClientKey { slot, generation: 0 });
+        for before in [0, 10, OWN_BUFFER - 1] {
+            let mut runs = Runs::default();
+            push(&mut runs, clients[0], &vec![1; before], 5);
+            let mut room = runs.lend();
+            room.extend_from_slice(b"not wanted");
+            runs.keep(room);
+            push(&mut runs, clients[1], &vec![2; 2 * OWN_BUFFER], 6);
+            push(&mut runs, clients[2], &[3; 10], 7);
+            let mut seen = Vec::new();
+            runs.hand_out(|run| {
+                let is_own = matches!(run.bytes, RunBytes::Held { .. });
+                seen.push((run.client.slot, run.bytes.to_vec(), is_own, run.replies, run.cost));
+            });
+            let expected = [
+                (1, vec![1; before], false, 1, 5),
+                (2, vec![2; 2 * OWN_BUFFER], true, 1, 6),
+                (3, vec![3; 10], false, 1, 7),
+            ];
+            assert_eq!(seen, expected, "behind {before} bytes");
+        }
+        let mut runs = Runs::default();
+        for _ in 0..4 {
+            push(&mut runs, clients[0], &vec![1; OWN_BUFFER - 1], 5);
+        }
+        push(&mut runs, clients[1], &vec![2; OWN_BUFFER], 6);
+        push(&mut runs, clients[0], b"last", 7);
+        let mut seen = Vec::new();
+        runs.hand_out(|run| seen.push((run.client.slot, run.bytes.len(), run.replies, run.cost)));
+        assert_eq!(seen, [(1, 4 * (OWN_BUFFER - 1) + 4, 5, 27), (2, OWN_BUFFER, 1, 6)], "of which the less is copied");
+    }
+
     #[test]
     fn after_replies_were_handed_out_there_are_none_and_their_room_is_kept_unless_it_is_much() {
         let (one, other) = (ClientKey { slot: 1, generation: 0 }, ClientKey { slot: 2, generation: 0 });
@@ -223,8 +280,8 @@ mod tests {
             let size = if is_much { OWN_BUFFER - 1 } else { 10 };
             // In turns, so that those of each client are joined.
             for _ in 0..3 {
-                runs.push(one, &mut vec![1; size], 5);
-                runs.push(other, &mut vec![2; size], 7);
+                push(&mut runs, one, &vec![1; size], 5);
+                push(&mut runs, other, &vec![2; size], 7);
             }
             assert_eq!(runs.replies(), 6);
             let mut seen = Vec::new();

@@ -218,13 +218,12 @@ impl Calls {
         }
     }
 
-    /// A call is about to run, now. Returns what its record has beside its ticket: its deadline and its ties. None when it
-    /// must not run: it was ended, or its deadline has passed.
-    pub(crate) fn begin(&self, call: CallRef, now: Instant) -> Option<(Option<Instant>, Option<Arc<Ties>>)> {
-        let record = self.records.get(call.slot as usize)?;
-        let is_due = record.deadline.is_some_and(|deadline| deadline <= now);
-        let may_run = record.generation == call.generation && record.place == Place::Started && !is_due;
-        may_run.then(|| (record.deadline, record.ties.clone()))
+    /// Whether a call may run, now: not when it was ended, or when its deadline has passed.
+    pub(crate) fn may_begin(&self, call: CallRef, now: Instant) -> bool {
+        self.records.get(call.slot as usize).is_some_and(|record| {
+            let is_due = record.deadline.is_some_and(|deadline| deadline <= now);
+            record.generation == call.generation && record.place == Place::Started && !is_due
+        })
     }
 
     /// The result of a call has come, or there will be none. `None` for a call that was never begun.
@@ -398,18 +397,17 @@ mod tests {
         let mut calls = calls();
         let now = Instant::now();
         let deadline = now + Duration::from_millis(5);
-        let begin = |calls: &Calls, call, now| calls.begin(call, now).map(|(deadline, _)| deadline);
         let call = accept(&mut calls, 0, 1, Some(deadline));
-        assert_eq!(begin(&calls, call, now), Some(Some(deadline)));
-        assert_eq!(begin(&calls, call, deadline), None);
+        assert!(calls.may_begin(call, now));
+        assert!(!calls.may_begin(call, deadline));
         calls.moved(call, Place::Key);
-        assert_eq!(begin(&calls, call, now), None);
+        assert!(!calls.may_begin(call, now));
         calls.moved(call, Place::Started);
         calls.end(call).unwrap();
-        assert_eq!(begin(&calls, call, now), None);
+        assert!(!calls.may_begin(call, now));
         let next = accept(&mut calls, 0, 2, None);
         assert_eq!(next.slot, call.slot);
-        assert_eq!((begin(&calls, call, now), begin(&calls, next, now)), (None, Some(None)));
+        assert!(!calls.may_begin(call, now) && calls.may_begin(next, now));
     }
 
     #[test]

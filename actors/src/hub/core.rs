@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::desk::Desk;
 use crate::events::Bulletin;
-use crate::hub::calls::{Calls, Ties};
+use crate::hub::calls::Calls;
 use crate::hub::events::Subscriptions;
 use crate::hub::inline::{InlineFeed, Keys};
 use crate::hub::line::Line;
@@ -250,20 +250,23 @@ impl HubCore {
             self.inline.take_down(&mut self.calls.borrow_mut());
         }
         let basket = &mut *self.basket.borrow_mut();
-        let left = basket.inline.len() - basket.taken_down;
+        let left = basket.inline.jobs.len() - basket.taken_down;
         if left > 0 {
             let mut calls = self.calls.borrow_mut();
-            basket.inline.iter_mut().skip(basket.taken_down).for_each(|waiting| calls.take_down(&mut waiting.ticket));
+            let jobs = basket.inline.jobs.iter_mut().skip(basket.taken_down);
+            jobs.for_each(|job| calls.take_down(&mut job.ticket));
             basket.taken_down += left;
         }
     }
 
-    /// An inline call that has a record is about to run, now. Returns its deadline and its ties. None when it must not run:
-    /// it was ended, or its deadline has passed, and it is answered for that or will be.
-    pub(super) fn begin_call(&self, call: CallRef, now: Instant) -> Option<(Option<Instant>, Option<Arc<Ties>>)> {
-        let begun = self.calls.borrow().begin(call, now)?;
-        self.handover.hubs().stages(self.number).begin_here(call);
-        Some(begun)
+    /// An inline call that has a record is about to run, now. False when it must not: it was ended, or its deadline has
+    /// passed, and it is answered for that or will be.
+    pub(super) fn begin_call(&self, call: CallRef, now: Instant) -> bool {
+        let may_run = self.calls.borrow().may_begin(call, now);
+        if may_run {
+            self.handover.hubs().stages(self.number).begin_here(call);
+        }
+        may_run
     }
 
     /// Counts a call that had no record.
@@ -461,12 +464,12 @@ impl HubCore {
     /// Gives all calls in the basket their payloads, and the inline ones to their feed.
     fn take_inline(&self, basket: &mut Collected) {
         basket.complete();
-        let (inline, jobs) = (basket.inline.len(), basket.jobs());
+        let (inline, jobs) = (basket.inline.jobs.len(), basket.jobs());
         log::trace!("hub {} hands on {} calls", self.number, inline + jobs);
         if inline > 0 {
             basket.taken_down = 0;
             let changes = std::mem::take(&mut basket.inline_changes);
-            self.inline.push_all(&mut basket.inline, changes);
+            self.inline.push_all(&mut basket.inline.jobs, &mut basket.inline_shells, changes);
         }
     }
 

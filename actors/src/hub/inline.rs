@@ -1,13 +1,12 @@
 //! Where inline procedures get their calls from, and where their replies go: the hub itself.
 //!
-//! A call becomes a job when its handler is about to run, always in the same block of memory. Most run in the turn in
-//! which they were read and nobody ever looks for them, so they have no record. Those that come with a deadline or a key
-//! have one, and those that could not run get one ([`HubCore::begin_inline`]); as do all that wait when somebody looks for
-//! a call: for a cancel packet that comes with them, or when a client turns out to have left while the first replies are
-//! written. With its reply the record is closed, on the same thread.
+//! Most calls run in the turn in which they were read and nobody ever looks for them, so they have no record. Those that
+//! come with a deadline or a key have one, and those that could not run get one ([`HubCore::begin_inline`]); as do all that
+//! wait when somebody looks for a call: for a cancel packet that comes with them, or when a client turns out to have left
+//! while the first replies are written. With its reply the record is closed, on the same thread.
 //!
 //! Queue: the inline calls of one turn, handed over whole and emptied in one go, unless their handler cannot start.
-//! Replies: those of the calls that ran since, at most as many.
+//! Replies: those of the calls that ran since, at most as many; handlers' results are encoded where they leave from.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,8 +21,7 @@ use crate::desk::{Feed, Running};
 use crate::hub::calls::Calls;
 use crate::hub::core::HubCore;
 use crate::hub::{GoOn, Hub, Hubs};
-use crate::job::{ClientKey, Content, Job, Payload, Ticket};
-use crate::peer::Peer;
+use crate::job::{ClientKey, Job, Shell, Ticket};
 use crate::program::handler::Answer;
 use crate::reply::{Done, EARLY, FEW};
 use crate::runs::Runs;
@@ -37,8 +35,6 @@ const KEPT: usize = 1024;
 
 pub(super) struct InlineFeed {
     queue: RefCell<Queue>,
-    /// The block of the last job.
-    block: RefCell<Option<Job>>,
     runs: RefCell<Runs>,
     /// The keys of calls that are done: the next with each may start.
     keys: RefCell<Keys>,
@@ -54,25 +50,19 @@ pub(super) type Keys = Vec<(ClientKey, Arc<[u8]>)>;
 /// Inline calls of one turn, in order.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    calls: VecDeque<Waiting>,
+    calls: VecDeque<Job>,
+    /// The blocks of those that are done with. The last is used first: it is the likeliest to be in the first cache.
+    shells: Vec<Shell>,
     /// So many at its front have records.
     taken_down: usize,
     /// How often the next call of the turn was of another client than the one before.
     changes: usize,
 }
 
-/// An inline call on its way to its handler.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) ticket: Ticket,
-    pub(super) peer: Peer,
-    pub(super) payload: Payload,
-}
-
 impl InlineFeed {
     pub(super) fn new(hubs: Arc<Hubs>, number: u16, address: Addr<Hub>) -> Rc<Self> {
-        let (queue, block, runs, keys, hub) = Default::default();
-        Rc::new(Self { queue, block, runs, keys, hubs, number: number.into(), hub, address })
+        let (queue, runs, keys, hub) = Default::default();
+        Rc::new(Self { queue, runs, keys, hubs, number: number.into(), hub, address })
     }
 
     pub(super) fn set_hub(&self, hub: &Rc<HubCore>) {
@@ -84,10 +74,16 @@ impl InlineFeed {
         !self.queue.borrow().calls.is_empty()
     }
 
-    /// Takes the calls of a turn, and leaves the room of those before for the calls of the next.
-    pub(super) fn push_all(&self, calls: &mut VecDeque<Waiting>, changes: usize) {
+    /// Takes the calls of a turn, and leaves the room of those before for the calls of the next, and their blocks.
+    pub(super) fn push_all(&self, calls: &mut VecDeque<Job>, shells: &mut Vec<Shell>, changes: usize) {
         let mut queue = self.queue.borrow_mut();
         queue.changes = changes;
+        if shells.is_empty() {
+            std::mem::swap(&mut queue.shells, shells);
+        } else {
+            shells.append(&mut queue.shells);
+        }
+        shells.truncate(KEPT);
         if queue.calls.is_empty() {
             queue.taken_down = 0;
             queue.calls.shrink_to(KEPT);
@@ -101,55 +97,45 @@ impl InlineFeed {
     /// Gives the calls that no handler has taken records.
     pub(super) fn take_down(&self, calls: &mut Calls) {
         let queue = &mut *self.queue.borrow_mut();
-        queue.calls.iter_mut().skip(queue.taken_down).for_each(|waiting| calls.take_down(&mut waiting.ticket));
+        queue.calls.iter_mut().skip(queue.taken_down).for_each(|job| calls.take_down(&mut job.ticket));
         queue.taken_down = queue.calls.len();
     }
 
     /// Sends what is to leave before more calls run, and gives the next of these.
-    fn proceed(&self, hub: &Rc<HubCore>, block: Option<Job>, mut now: Instant) -> Option<Job> {
+    fn proceed(&self, hub: &Rc<HubCore>, done: Option<Job>, mut now: Instant) -> Option<Job> {
         if self.is_ripe() {
             self.send(hub, now);
             // The calls behind this are not to count for it.
             now = Instant::now();
         }
-        let next = self.next(hub, block, now);
+        let next = self.next(hub, done, now);
         if next.is_none() {
             self.send(hub, now);
         }
         next
     }
 
-    /// The next call that is to run, now: in the block of the last, if that is not on loan to a handler.
-    fn next(&self, hub: &HubCore, mut block: Option<Job>, now: Instant) -> Option<Job> {
+    /// The next call that is to run, now. The block of the one that is done is kept for another.
+    fn next(&self, hub: &HubCore, done: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
-        while let Some(Waiting { ticket, peer, payload }) = queue.calls.pop_front() {
+        if let Some(job) = done {
+            queue.keep(job);
+        }
+        while let Some(mut job) = queue.calls.pop_front() {
             queue.taken_down = queue.taken_down.saturating_sub(1);
-            let (deadline, ties) = if ticket.call.is_none() {
-                (None, None)
-            } else if let Some(begun) = hub.begin_call(ticket.call, now) {
-                begun
-            } else {
+            if !job.ticket.call.is_none() && !hub.begin_call(job.ticket.call, now) {
+                queue.keep(job);
                 continue;
-            };
-            let mut job = block.take().unwrap_or_else(|| Job::new(Content::new(ticket, peer)));
-            job.ticket = ticket;
+            }
             job.ticket.begun = now;
-            (job.deadline, job.ties) = (deadline, ties);
-            job.peer = peer;
-            job.payload = payload;
             self.beat().begin(job.ticket.entry, &job.ticket, now);
             return Some(job);
         }
-        // What is done with holds nothing.
-        if let Some(job) = &mut block {
-            job.payload.clear();
-        }
-        *self.block.borrow_mut() = block;
         None
     }
 
     /// A call is answered, at this time.
-    fn end(&self, hub: &HubCore, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>, now: Instant) {
+    fn end(&self, hub: &HubCore, ticket: &Ticket, verdict: Verdict, room: Vec<u8>, now: Instant) {
         let was_told = self.beat().end();
         let took = now.nanos_since(ticket.begun);
         if took > MAX_INLINE_NS && !was_told {
@@ -162,9 +148,10 @@ impl InlineFeed {
         } else {
             hub.finish_call(&done, &mut self.keys.borrow_mut())
         };
+        let mut runs = self.runs.borrow_mut();
         match cost {
-            Some(cost) => self.runs.borrow_mut().push(ticket.client, packet, cost),
-            None => packet.clear(),
+            Some(cost) => runs.push(ticket.client, room, cost),
+            None => runs.keep(room),
         }
     }
 
@@ -192,29 +179,48 @@ impl InlineFeed {
     }
 }
 
+impl Queue {
+    /// A job is done with.
+    fn keep(&mut self, job: Job) {
+        let shell = job.empty();
+        if self.shells.len() < KEPT {
+            self.shells.push(shell);
+        }
+    }
+}
+
 impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
         // The hub is there for as long as its arbiter.
         let hub = self.hub.borrow().upgrade()?;
-        self.proceed(&hub, self.block.take(), Instant::now())
+        self.proceed(&hub, None, Instant::now())
     }
 
-    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
-        self.reply(&job.ticket, verdict, packet);
-        *self.block.borrow_mut() = Some(job);
+    fn room(&self) -> Vec<u8> {
+        self.runs.borrow_mut().lend()
     }
 
-    fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
+    fn keep(&self, room: Vec<u8>) {
+        self.runs.borrow_mut().keep(room);
+    }
+
+    fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>) {
+        let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
+        self.end(&hub, &job.ticket, verdict, room, Instant::now());
+        self.queue.borrow_mut().keep(job);
+    }
+
+    fn go_on(&self, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
         let hub = self.hub.borrow().upgrade()?;
         // One look at the clock for each call: the end of one is the beginning of the next.
         let now = Instant::now();
-        self.end(&hub, &job.ticket, verdict, packet, now);
+        self.end(&hub, &job.ticket, verdict, room, now);
         self.proceed(&hub, Some(job), now)
     }
 
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
-        let Some(hub) = self.hub.borrow().upgrade() else { return packet.clear() };
-        self.end(&hub, ticket, verdict, packet, Instant::now());
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, room: Vec<u8>) {
+        let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
+        self.end(&hub, ticket, verdict, room, Instant::now());
     }
 
     fn nudge(&self) {

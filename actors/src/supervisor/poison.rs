@@ -78,10 +78,16 @@ impl Poison {
     }
 
     /// Whether a call is refused, and with what.
+    #[inline]
     pub(crate) fn check(&self, client_id: u64, entry: u32, arguments: &[u8], now: Instant) -> Result<(), Error> {
         if self.clients.load(Relaxed) & bit(client_id) == 0 {
             return Ok(());
         }
+        self.look_up(client_id, entry, arguments, now)
+    }
+
+    #[cold]
+    fn look_up(&self, client_id: u64, entry: u32, arguments: &[u8], now: Instant) -> Result<(), Error> {
         let state = self.read();
         let is_bad = |panics: &&Panics| panics.count >= self.after && !is_old(panics, now);
         let Some(panics) = state.calls.get(&state.key(client_id, entry, arguments)).filter(is_bad) else {

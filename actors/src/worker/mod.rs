@@ -62,6 +62,7 @@ impl Actor for Worker {
             handover: self.handover.clone(),
             place,
             outbox: RefCell::default(),
+            room: Cell::default(),
             seen: Cell::default(),
         };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
@@ -135,6 +136,8 @@ struct WorkerFeed {
     place: Arc<WorkerPlace>,
     /// What is being sent; room for it meanwhile.
     outbox: RefCell<Outbox>,
+    /// Where replies are written; empty between them.
+    room: Cell<Vec<u8>>,
     /// The procedure that was called last since the worker was woken, and its estimate as it was seen then.
     seen: Cell<(u32, Option<u64>)>,
 }
@@ -206,21 +209,32 @@ impl Feed for WorkerFeed {
         self.work(next, &mut outbox, now)
     }
 
-    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
-        let now = self.end(&job.ticket);
-        self.place.tray.answer(job, verdict, now, packet);
+    fn room(&self) -> Vec<u8> {
+        self.room.take()
     }
 
-    fn go_on(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) -> Option<Job> {
+    fn keep(&self, room: Vec<u8>) {
+        self.room.set(room);
+    }
+
+    fn answer(&self, job: Job, verdict: Verdict, mut room: Vec<u8>) {
+        let now = self.end(&job.ticket);
+        self.place.tray.answer(job, verdict, now, &mut room);
+        self.room.set(room);
+    }
+
+    fn go_on(&self, job: Job, verdict: Verdict, mut room: Vec<u8>) -> Option<Job> {
         // One look at the clock for each call: the end of one is the beginning of the next.
         let (now, mut outbox) = (self.end(&job.ticket), self.outbox.borrow_mut());
-        let next = self.place.tray.go_on((job, verdict, packet), now, self.leaves(), &mut outbox);
+        let next = self.place.tray.go_on((job, verdict, &mut room), now, self.leaves(), &mut outbox);
+        self.room.set(room);
         self.work(next, &mut outbox, now)
     }
 
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, mut room: Vec<u8>) {
         let now = self.end(ticket);
-        self.place.tray.reply(ticket, verdict, now, packet);
+        self.place.tray.reply(ticket, verdict, now, &mut room);
+        self.room.set(room);
     }
 
     fn nudge(&self) {

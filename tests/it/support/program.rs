@@ -41,6 +41,9 @@ pub mod proc {
     pub const END_THREAD_ASYNC: i32 = 22;
     pub const BAD_FUTURE_DROP: i32 = 23;
     pub const KEEPALIVE: i32 = 24;
+    pub const UNENCODABLE_INLINE: i32 = 25;
+    pub const BAD_ENCODE: i32 = 26;
+    pub const BAD_ENCODE_INLINE: i32 = 27;
     pub const HOLD_INLINE: i32 = 40;
     pub const HOLD_ASYNC: i32 = 41;
     pub const PUBLISH: i32 = 50;
@@ -131,6 +134,7 @@ message!(Grow { bytes: usize } -> "Result<Grown, Error>");
 message!(GrowError { bytes: usize } -> "Result<Done, Error>");
 message!(OwnError { number: u64 } -> "Result<Done, TestError>");
 message!(Unencodable {} -> "Result<Odd, Error>");
+message!(BadEncode {} -> "Result<BadValue, Error>");
 message!(LatePanic {} -> "Result<Done, Error>");
 message!(AbsentMinded { value: u64 } -> "Result<Done, Error>");
 message!(Hold { ms: u64 } -> "Result<Done, Error>");
@@ -173,6 +177,18 @@ impl Serialize for Odd {
     }
 }
 
+/// A value whose encoding panics, after it has begun.
+struct BadValue;
+
+impl Serialize for BadValue {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeSeq;
+        let mut sequence = serializer.serialize_seq(Some(2))?;
+        sequence.serialize_element(&[7; 100][..])?;
+        panic!("as the test asked, in the middle of a reply")
+    }
+}
+
 macro_rules! handlers {
     ($($message:ty => $result:ty: |$this:ident, $call:ident, $ctx:ident| $body:expr;)*) => {$(
         impl Handler<Call<$message>> for Tested {
@@ -203,6 +219,7 @@ handlers! {
     Grow => Grown: |_this, call, _ctx| Ok(Grown { data: ByteBuf::from(vec![b'x'; call.args.bytes]) });
     GrowError => Done: |_this, call, _ctx| Err(Error::failed("x".repeat(call.args.bytes)));
     Unencodable => Odd: |_this, _call, _ctx| Ok(Odd);
+    BadEncode => BadValue: |_this, _call, _ctx| Ok(BadValue);
     LatePanic => Done: |_this, _call, ctx| {
         // Outside of any call: in a future of the handler's own.
         ctx.spawn(async { panic!("in a future of the handler's own") }.into_actor(_this));
@@ -470,6 +487,9 @@ pub fn programs(shared: &Shared) -> [Program; 2] {
         .priority()
         .procedure::<LatePanic>(proc::LATE_PANIC, "late_panic")
         .procedure::<AbsentMinded>(proc::ABSENT_MINDED, "absent_minded")
+        .inline::<Unencodable>(proc::UNENCODABLE_INLINE, "unencodable_inline")
+        .procedure::<BadEncode>(proc::BAD_ENCODE, "bad_encode")
+        .inline::<BadEncode>(proc::BAD_ENCODE_INLINE, "bad_encode_inline")
         .inline::<Grow>(proc::GROW_INLINE, "grow_inline")
         .inline::<Hold>(proc::HOLD_INLINE, "hold_inline")
         .asynchronous::<HoldAsync>(proc::HOLD_ASYNC, "hold_async")

@@ -9,8 +9,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::hub::inline::Waiting;
-use crate::job::{Job, Payload, SHARED_PAYLOAD};
+use crate::job::{ClientKey, Job, Payload, SHARED_PAYLOAD, Shell};
 use crate::reader::client::Arguments;
 
 /// So much room for calls is kept from one turn to the next, and so many blocks for jobs.
@@ -21,12 +20,14 @@ pub(super) const KEPT: usize = 1024;
 pub(super) struct Collected {
     pub(super) blocking: Lot,
     pub(super) asynchronous: Lot,
-    pub(super) inline: VecDeque<Waiting>,
-    pub(super) inline_payloads: Later,
+    pub(super) inline: Lot,
     /// So many of them have records: those that came before somebody looked for one.
     pub(super) taken_down: usize,
-    /// How often the next inline call is of another client than the one before.
+    /// The client of the last inline call, and how often the next was of another client than the one before.
+    inline_client: Option<ClientKey>,
     pub(super) inline_changes: usize,
+    /// Blocks for inline calls.
+    pub(super) inline_shells: Vec<Shell>,
     pub(super) payloads: Payloads,
     /// Whether the turn was woken for what is in it.
     pub(super) is_announced: bool,
@@ -85,7 +86,7 @@ pub(super) struct Lot {
 
 impl Collected {
     pub(super) fn is_empty(&self) -> bool {
-        self.inline.is_empty() && self.jobs() == 0
+        self.inline.jobs.is_empty() && self.jobs() == 0
     }
 
     /// How many calls there are for other threads.
@@ -93,11 +94,13 @@ impl Collected {
         self.blocking.jobs.len() + self.asynchronous.jobs.len()
     }
 
-    /// Adds an inline call, behind the others.
-    pub(super) fn add_inline(&mut self, waiting: Waiting) {
-        let is_change = self.inline.back().is_some_and(|last| last.peer.client_id() != waiting.peer.client_id());
-        self.inline_changes += usize::from(is_change);
-        self.inline.push_back(waiting);
+    /// An inline call of this client is about to be added, behind the others. Returns a block for it, if there is one.
+    pub(super) fn inline_comes(&mut self, client: ClientKey) -> Option<Shell> {
+        if self.inline_client != Some(client) {
+            self.inline_client = Some(client);
+            self.inline_changes += usize::from(!self.inline.jobs.is_empty());
+        }
+        self.inline_shells.pop()
     }
 
     /// Gives all calls their payloads.
@@ -106,11 +109,7 @@ impl Collected {
             return;
         }
         let shared = self.payloads.take();
-        for (call, payload) in self.inline_payloads.drain(..) {
-            self.inline[call].payload = Payload::within(shared.clone(), payload);
-        }
-        self.inline_payloads.shrink_to(KEPT);
-        for lot in [&mut self.blocking, &mut self.asynchronous] {
+        for lot in [&mut self.blocking, &mut self.asynchronous, &mut self.inline] {
             for (job, payload) in lot.payloads.drain(..) {
                 lot.jobs[job].payload = Payload::within(shared.clone(), payload);
             }
@@ -122,17 +121,17 @@ impl Collected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{ClientKey, Ticket};
-    use crate::peer::{Peer, Transport};
 
     #[test]
     fn it_is_known_how_often_the_client_changes_among_inline_calls() {
         let mut collected = Collected::default();
-        for client in [1, 1, 2, 2, 1] {
-            let ticket = Ticket::for_test(ClientKey { slot: 0, generation: 0 }, 1, 28);
-            let (peer, payload) = (Peer::new(client, Transport::Unix, None), Payload::default());
-            collected.add_inline(Waiting { ticket, peer, payload });
+        for slot in [1, 1, 2, 2, 1] {
+            let client = ClientKey { slot, generation: 0 };
+            let mut job = Job::for_test(7);
+            job.ticket.client = client;
+            collected.inline_comes(client);
+            collected.inline.jobs.push_back(job);
         }
-        assert_eq!((collected.inline.len(), collected.inline_changes), (5, 2));
+        assert_eq!((collected.inline.jobs.len(), collected.inline_changes), (5, 2));
     }
 }

@@ -6,8 +6,7 @@ use postroom_protocol::{Error, Header};
 
 use super::HubCore;
 use crate::hub::calls::{Calls, Ended, Place};
-use crate::hub::inline::Waiting;
-use crate::job::{ClientKey, Content, Job, Payload, Shell, Ticket};
+use crate::job::{ClientKey, Content, Job, Shell, Ticket};
 use crate::peer::Peer;
 use crate::program::registry::ProcedureEntry;
 use crate::program::{Class, Codec};
@@ -132,17 +131,12 @@ impl Sink for HubSink<'_> {
         let mut basket = self.hub.basket.borrow_mut();
         self.hub.announce(&mut basket);
         let basket = &mut *basket;
-        let lot = match class {
-            Class::Inline => {
-                let mut payload = Payload::default();
-                basket.payloads.lay(arguments, &mut payload, basket.inline.len(), &mut basket.inline_payloads);
-                let ticket = Ticket::of(self.hub.number, self.key, self.peer.client_id(), call, accept);
-                return basket.add_inline(Waiting { ticket, peer: self.peer, payload });
-            }
-            Class::Blocking => &mut basket.blocking,
-            Class::Asynchronous => &mut basket.asynchronous,
+        let (shell, lot) = match class {
+            Class::Inline => (basket.inline_comes(self.key), &mut basket.inline),
+            Class::Blocking => (self.shell(), &mut basket.blocking),
+            Class::Asynchronous => (self.shell(), &mut basket.asynchronous),
         };
-        let mut job = match self.shell() {
+        let mut job = match shell {
             Some(shell) => Job::again(shell),
             None => Job::new(Content::new(Ticket::blank(self.hub.number, accept.received), self.peer)),
         };
