@@ -155,12 +155,14 @@ impl Desk {
     }
 
     /// The same after one of this group was run. None is on its way: those who run calls come for the next themselves.
+    #[inline(always)]
     fn go_on(self: &Rc<Self>, group: usize, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
         debug_assert!(self.current.borrow().is_none());
         let next = self.feed.go_on(job, verdict, room)?;
         self.give(group, next, false)
     }
 
+    #[inline(always)]
     fn give(self: &Rc<Self>, group: usize, job: Job, is_first: bool) -> Option<Job> {
         if self.group(&job) == group {
             Some(job)

@@ -171,7 +171,7 @@ impl Payload {
         if let Self::Small { length, bytes } = self {
             // It is at most `SMALL`.
             *length = from.len() as u8;
-            bytes[..from.len()].copy_from_slice(from);
+            copy_few(from, bytes);
         }
         true
     }
@@ -202,6 +202,23 @@ impl Payload {
             let bytes = Bytes::copy_from_slice(&buffer[range.clone()]);
             *self = bytes.into();
         }
+    }
+}
+
+/// Copies at most as many bytes as there is room for, in place: to call for it would cost more than most copies.
+#[inline]
+fn copy_few(from: &[u8], to: &mut [u8; SMALL]) {
+    /// All of it, of which there are `N` to `2 * N` bytes: the first and the last, which may overlap.
+    fn ends<const N: usize>(from: &[u8], to: &mut [u8; SMALL]) {
+        if let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
+            to[..N].copy_from_slice(first);
+            to[from.len() - N..from.len()].copy_from_slice(last);
+        }
+    }
+    match from.len() {
+        32..=SMALL => ends::<32>(from, to),
+        16..=31 => ends::<16>(from, to),
+        length => to[..length].copy_from_slice(from),
     }
 }
 
@@ -247,6 +264,7 @@ impl Job {
 
     /// Drops what the job has, but for the block. Writes nothing where there is nothing to drop: the lines of the block
     /// that this thread has not written are still the hub's, which writes them next.
+    #[inline]
     pub(crate) fn empty(mut self) -> Shell {
         if self.ties.is_some() {
             self.ties = None;
@@ -386,8 +404,11 @@ mod tests {
         let mut payload = Payload::default();
         assert!(payload.is_empty() && payload.take_small(&[7; SMALL]));
         assert_eq!(*payload, [7; SMALL]);
-        assert!(payload.take_small(b"few"));
-        assert_eq!(*payload, *b"few");
+        let bytes: Vec<u8> = (0..SMALL as u8).collect();
+        for few in (0..=SMALL).map(|length| &bytes[..length]) {
+            assert!(payload.take_small(few));
+            assert_eq!(*payload, *few);
+        }
         assert!(!payload.take_small(&[7; SMALL + 1]));
         let buffer = Bytes::from(b"many bytes of many calls".repeat(4));
         payload = Payload::within(buffer.clone(), 5..10);

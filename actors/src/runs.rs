@@ -119,14 +119,19 @@ impl Runs {
     }
 
     /// Takes the shared buffer back, with one reply more.
+    #[inline(always)]
     pub(crate) fn push(&mut self, client: ClientKey, shared: Vec<u8>, cost: u32) {
         let range = self.filled..shared.len();
-        if range.len() < OWN_BUFFER {
-            self.shared = shared;
-            self.filled = range.end;
-            self.add(client, range, cost);
-            return;
+        if range.len() >= OWN_BUFFER {
+            return self.push_big(client, shared, range, cost);
         }
+        self.shared = shared;
+        self.filled = range.end;
+        self.add(client, range, cost);
+    }
+
+    #[cold]
+    fn push_big(&mut self, client: ClientKey, shared: Vec<u8>, range: Range<usize>, cost: u32) {
         // Whichever is less is copied: so a big reply never is, and no buffer is much bigger than what is kept of it.
         let bytes = if range.start <= range.len() {
             self.shared = shared[..range.start].to_vec();
@@ -140,6 +145,7 @@ impl Runs {
     }
 
     /// Adds a reply that lies in the shared buffer.
+    #[inline]
     pub(crate) fn add(&mut self, client: ClientKey, range: Range<usize>, cost: u32) {
         self.replies += 1;
         let cost = u64::from(cost);

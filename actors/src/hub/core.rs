@@ -270,6 +270,7 @@ impl HubCore {
     }
 
     /// Counts a call that had no record.
+    #[inline(always)]
     pub(super) fn count(&self, entry: u32, done: &Done) {
         self.stats.answered(entry, done.verdict, done.queued, done.ran);
     }

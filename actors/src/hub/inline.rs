@@ -102,6 +102,7 @@ impl InlineFeed {
     }
 
     /// Sends what is to leave before more calls run, and gives the next of these.
+    #[inline(always)]
     fn proceed(&self, hub: &Rc<HubCore>, done: Option<Job>, mut now: Instant) -> Option<Job> {
         if self.is_ripe() {
             self.send(hub, now);
@@ -116,6 +117,7 @@ impl InlineFeed {
     }
 
     /// The next call that is to run, now. The block of the one that is done is kept for another.
+    #[inline(always)]
     fn next(&self, hub: &HubCore, done: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
         if let Some(job) = done {
@@ -135,6 +137,7 @@ impl InlineFeed {
     }
 
     /// A call is answered, at this time.
+    #[inline(always)]
     fn end(&self, hub: &HubCore, ticket: &Ticket, verdict: Verdict, room: Vec<u8>, now: Instant) {
         let was_told = self.beat().end();
         let took = now.nanos_since(ticket.begun);
@@ -181,6 +184,7 @@ impl InlineFeed {
 
 impl Queue {
     /// A job is done with.
+    #[inline(always)]
     fn keep(&mut self, job: Job) {
         let shell = job.empty();
         if self.shells.len() < KEPT {

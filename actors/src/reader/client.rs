@@ -490,6 +490,7 @@ impl Client {
     }
 
     /// Accepts a call: it starts, or waits in the backlog.
+    #[inline(always)]
     fn admit(&mut self, accept: &Accept, arguments: Arguments<'_>, sink: &mut impl Sink) {
         self.active_at = accept.received;
         if self.backlog.is_empty() && !self.is_starved() {
@@ -506,6 +507,7 @@ impl Client {
         }
     }
 
+    #[inline(always)]
     fn start(&mut self, start: Start<'_>, sink: &mut impl Sink) {
         let accept = start.accept;
         self.in_progress += 1;

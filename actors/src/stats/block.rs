@@ -120,11 +120,13 @@ impl Block {
     }
 
     /// A call of this procedure was accepted.
+    #[inline(always)]
     pub(crate) fn accepted(&self, entry: u32) {
         self.procedure(entry).edit(|it| add(&it.accepted, 1));
     }
 
     /// A call was answered, after this time in the queue and this time with its handler, if it got there.
+    #[inline(always)]
     pub(crate) fn answered(&self, entry: u32, verdict: Verdict, queued: Bucket, ran: Option<Bucket>) {
         self.procedure(entry).edit(|it| {
             add(&it.outcomes[verdict.index()], 1);
@@ -202,6 +204,7 @@ impl Block {
         self.late.load(Ordering::Relaxed)
     }
 
+    #[inline(always)]
     fn procedure(&self, entry: u32) -> &Procedure {
         // Entries come from the registry, which this block was made for.
         self.procedures[entry as usize].get_or_init(|| Box::new(Procedure::new()))

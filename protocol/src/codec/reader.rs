@@ -105,7 +105,12 @@ impl<'de> Reader<'de> {
             0xc1 => return Err(DecodeError::reserved(start)),
             0xc2 => Token::Bool(false),
             0xc3 => Token::Bool(true),
-            0xc4..=0xc6 => {
+            // Most bins are short.
+            0xc4 => {
+                let [length] = self.array()?;
+                Token::Bin(self.slice(length.into())?)
+            }
+            0xc5 | 0xc6 => {
                 let length = self.length(marker - 0xc4)?;
                 Token::Bin(self.slice(length)?)
             }
@@ -240,5 +245,50 @@ fn is_same(a: &[u8], b: &[u8]) -> bool {
         4..=7 => ends::<4>(a, b),
         2..=3 => ends::<2>(a, b),
         _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_expected_one_only_if_each_byte_is() {
+        let name = "abcdefghijklmnopqrstuvwxyz_0123456789";
+        for length in 0..=name.len() {
+            let expected = &name[..length];
+            let mut payload = vec![0xa0 | (length & 0x1f) as u8];
+            payload.extend_from_slice(expected.as_bytes());
+            payload.push(0xc0);
+            let mut reader = Reader::new(&payload);
+            // A longer one has another form.
+            assert_eq!(reader.take_str(expected), length <= 31);
+            assert_eq!(reader.remaining(), if length <= 31 { 1 } else { payload.len() });
+            for at in 0..=length {
+                let mut other = payload.clone();
+                other[at] ^= 1;
+                assert!(!Reader::new(&other).take_str(expected), "{length} bytes, changed at {at}");
+                let mut short = Reader::new(&payload[..at]);
+                assert!(!short.take_str(expected) && short.remaining() == at, "{length} bytes, cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_as_an_unsigned_integer_is_what_the_token_says() {
+        for marker in 0..=u8::MAX {
+            for length in 0..10 {
+                let bytes: Vec<u8> = std::iter::once(marker).chain((1..).take(length)).collect();
+                let (mut taken, mut told) = (Reader::new(&bytes), Reader::new(&bytes));
+                match (taken.take_unsigned(), told.token()) {
+                    (Some(value), token) => assert_eq!(token, Ok(Token::Unsigned(value)), "{bytes:x?}"),
+                    (None, token) => {
+                        assert!(!matches!(token, Ok(Token::Unsigned(_))), "{bytes:x?}");
+                        told = Reader::new(&bytes);
+                    }
+                }
+                assert_eq!(taken.remaining(), told.remaining(), "{bytes:x?}");
+            }
+        }
     }
 }

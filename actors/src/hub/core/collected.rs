@@ -48,6 +48,7 @@ pub(super) struct Payloads {
 impl Payloads {
     /// Takes a call's arguments: into its payload if they are few or many, else behind those of the others, and then
     /// `later` gets where they lie, with the index of the call.
+    #[inline(always)]
     pub(super) fn lay(&mut self, arguments: Arguments<'_>, payload: &mut Payload, index: usize, later: &mut Later) {
         match arguments {
             Arguments::Borrowed(bytes) if payload.take_small(bytes) => {}
@@ -95,6 +96,7 @@ impl Collected {
     }
 
     /// An inline call of this client is about to be added, behind the others. Returns a block for it, if there is one.
+    #[inline(always)]
     pub(super) fn inline_comes(&mut self, client: ClientKey) -> Option<Shell> {
         if self.inline_client != Some(client) {
             self.inline_client = Some(client);

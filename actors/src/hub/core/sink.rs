@@ -71,6 +71,7 @@ impl Sink for HubSink<'_> {
         self.hub.handover.registry().codec(header.program, header.version)
     }
 
+    #[inline(always)]
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
         if place == Place::Backlog {
             // It waits for a reply to have left; one may have, and only the hub has not looked yet.
@@ -125,6 +126,7 @@ impl Sink for HubSink<'_> {
         Some(ended)
     }
 
+    #[inline(always)]
     fn start(&mut self, start: Start<'_>) {
         let Start { call, accept, arguments } = start;
         let class = self.hub.handover.registry().procedure(accept.entry).class;
