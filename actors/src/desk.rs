@@ -50,7 +50,7 @@ pub(crate) trait Feed {
     fn pop(&self) -> Option<Job>;
     /// Room for a reply, which is written behind what lies there. It goes back with the reply, before another is written.
     fn room(&self) -> Vec<u8>;
-    /// The same room with no reply in it.
+    /// Takes the room back, without what was written into it.
     fn keep(&self, room: Vec<u8>);
     /// Takes the reply to a job, one whole packet at the end of the room; and the job, for its block.
     fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>);
@@ -327,7 +327,6 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         let run = &self.runs[procedure.run as usize];
         let request = Request { call: &job, hubs: &self.desk.hubs, max_packet: self.desk.max_packet };
         let mut room = self.desk.feed.room();
-        let before = room.len();
         let ran = call::within(ticket.call_id(), trace, || {
             catch_unwind(AssertUnwindSafe(|| match run {
                 Run::Sync(run) => Ok(run(actor, ctx, request, &mut room)),
@@ -351,7 +350,6 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }
             Err(panic) => {
                 // It may have come in the middle of the reply.
-                room.truncate(before);
                 self.desk.feed.keep(room);
                 self.desk.panicked(ticket, trace, payload, &*panic);
                 Ran::Panicked

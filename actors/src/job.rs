@@ -205,7 +205,7 @@ impl Payload {
     }
 }
 
-/// Copies at most as many bytes as there is room for, in place: to call for it would cost more than most copies.
+/// Copies bytes for which there is room, in place: to call for it would cost more than the copy.
 #[inline]
 fn copy_few(from: &[u8], to: &mut [u8; SMALL]) {
     /// All of it, of which there are `N` to `2 * N` bytes: the first and the last, which may overlap.
@@ -218,6 +218,8 @@ fn copy_few(from: &[u8], to: &mut [u8; SMALL]) {
     match from.len() {
         32..=SMALL => ends::<32>(from, to),
         16..=31 => ends::<16>(from, to),
+        8..=15 => ends::<8>(from, to),
+        4..=7 => ends::<4>(from, to),
         length => to[..length].copy_from_slice(from),
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::job::ClientKey;
 
-/// From this size on a reply keeps its own buffer; below it, copying is cheaper than another buffer.
+/// From this size on a reply has its own buffer; below it, it lies with others: to copy it is cheaper than another buffer.
 pub(crate) const OWN_BUFFER: usize = 16 * 1024;
 
 /// No more than this is reserved for replies to come: those of one busy client say little of the next ones.
@@ -109,6 +109,10 @@ impl Runs {
 
     /// Lends the shared buffer, for a reply to be written where it will leave from: behind those that lie there.
     pub(crate) fn lend(&mut self) -> Vec<u8> {
+        if self.shared.len() != self.filled {
+            // It was lost on the way, which is a defect of this crate: rather no replies than those of others.
+            *self = Self::default();
+        }
         std::mem::take(&mut self.shared)
     }
 
@@ -132,8 +136,8 @@ impl Runs {
 
     #[cold]
     fn push_big(&mut self, client: ClientKey, shared: Vec<u8>, range: Range<usize>, cost: u32) {
-        // Whichever is less is copied: so a big reply never is, and no buffer is much bigger than what is kept of it.
-        let bytes = if range.start <= range.len() {
+        // It is not copied if most of the buffer is its own: a client that is slow to take it holds no more than twice that.
+        let bytes = if shared.capacity() <= 2 * range.len() {
             self.shared = shared[..range.start].to_vec();
             Bytes::from(shared).slice(range)
         } else {
@@ -172,7 +176,7 @@ impl Runs {
         // Whatever happens on the way, nothing is handed out twice.
         let mut pieces = std::mem::take(&mut self.pieces);
         let Self { shared, joined, replies, filled, .. } = self;
-        (*replies, *filled) = (0, 0);
+        *replies = 0;
         if let [Piece { client, range, own: None, replies, cost }] = &pieces[..] {
             // Replies to one client, as in most turns: none of what follows.
             let bytes = RunBytes::Lent(&shared[range.clone()]);
@@ -208,6 +212,7 @@ impl Runs {
         }
         drop(left);
         shared.clear();
+        *filled = 0;
         joined.clear();
         if shared.capacity().max(joined.capacity()) > KEPT_BYTES {
             (self.shared, self.joined) = (Vec::new(), Vec::new());
@@ -275,7 +280,40 @@ mod tests {
         push(&mut runs, clients[0], b"last", 7);
         let mut seen = Vec::new();
         runs.hand_out(|run| seen.push((run.client.slot, run.bytes.len(), run.replies, run.cost)));
-        assert_eq!(seen, [(1, 4 * (OWN_BUFFER - 1) + 4, 5, 27), (2, OWN_BUFFER, 1, 6)], "of which the less is copied");
+        assert_eq!(seen, [(1, 4 * (OWN_BUFFER - 1) + 4, 5, 27), (2, OWN_BUFFER, 1, 6)]);
+    }
+
+    #[test]
+    fn a_client_that_is_slow_to_take_a_big_reply_holds_no_buffer_that_is_much_bigger() {
+        let client = ClientKey { slot: 1, generation: 0 };
+        for (room, is_copied) in [(2 * OWN_BUFFER, false), (2 * OWN_BUFFER + 1, true)] {
+            let mut runs = Runs::default();
+            let mut shared = Vec::with_capacity(room);
+            shared.extend_from_slice(&[7; OWN_BUFFER]);
+            assert_eq!(shared.capacity(), room);
+            let lies = shared.as_ptr();
+            runs.push(client, shared, 5);
+            runs.hand_out(|run| assert_eq!(run.bytes.as_ptr() != lies, is_copied));
+        }
+    }
+
+    #[test]
+    fn after_a_panic_in_the_middle_nothing_is_handed_out_twice_nor_to_another_client() {
+        let clients = [1, 2, 3].map(|slot| ClientKey { slot, generation: 0 });
+        for before in [1, 2] {
+            let mut runs = Runs::default();
+            for client in &clients[..before] {
+                push(&mut runs, *client, b"before", 5);
+            }
+            let handed_out = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                runs.hand_out(|_| panic!("as the test asked"));
+            }));
+            assert!(handed_out.is_err());
+            push(&mut runs, clients[2], b"behind", 6);
+            let mut seen = Vec::new();
+            runs.hand_out(|run| seen.push((run.client.slot, run.bytes.to_vec(), run.replies, run.cost)));
+            assert_eq!(seen, [(3, b"behind".to_vec(), 1, 6)]);
+        }
     }
 
     #[test]

@@ -303,6 +303,21 @@ fn hello_sets_a_deadline_for_calls_that_come_without_one() {
 }
 
 #[test]
+fn a_call_has_nothing_of_the_one_before_it() {
+    let (service, _) = service(|config| config.limits.io_arbiters = 1);
+    let mut client = service.client();
+    let (trace, key) = (Some("00-0af7-b7ad-01".to_owned()), Some(b"a key".to_vec()));
+    let all = Metadata { deadline_ms: Some(90_000), trace, key };
+    for round in 0..3 {
+        client.send(&with(&all, ABOUT, round, 0));
+        let told = client.reply(round);
+        assert!(!told["trace"].is_nil() && !told["ms_left"].is_nil(), "{told}");
+        let told = client.call(ENDS, ABOUT, &[]);
+        assert!(told["trace"].is_nil() && told["ms_left"].is_nil(), "{told}");
+    }
+}
+
+#[test]
 fn the_trace_context_reaches_the_handler_and_the_log() {
     let (service, _) = service(|_| {});
     let mut client = service.client();

@@ -64,7 +64,8 @@ pub(crate) struct HubCore {
     is_reading: Cell<bool>,
     /// The client that was read last.
     last_read: Cell<Option<ClientKey>>,
-    /// Blocks for jobs; the first that came back is used first, so that they stay in the order in which they lie.
+    /// Blocks for jobs of the pool; the first that came back is used first, so that they stay in the order in which they
+    /// lie.
     shells: RefCell<VecDeque<Shell>>,
     calls: RefCell<Calls>,
     deadlines: RefCell<Deadlines>,

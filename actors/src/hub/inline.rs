@@ -30,7 +30,7 @@ use crate::time::Instant;
 use crate::watchdog::beat::Beat;
 use crate::watchdog::rounds::MAX_INLINE_NS;
 
-/// Room for so many calls is kept.
+/// Room for so many calls is kept, and so many blocks of calls.
 const KEPT: usize = 1024;
 
 pub(super) struct InlineFeed {
@@ -81,9 +81,10 @@ impl InlineFeed {
         if shells.is_empty() {
             std::mem::swap(&mut queue.shells, shells);
         } else {
+            let cold = queue.shells.len().saturating_sub(KEPT.saturating_sub(shells.len()));
+            queue.shells.drain(..cold);
             shells.append(&mut queue.shells);
         }
-        shells.truncate(KEPT);
         if queue.calls.is_empty() {
             queue.taken_down = 0;
             queue.calls.shrink_to(KEPT);
@@ -121,12 +122,12 @@ impl InlineFeed {
     fn next(&self, hub: &HubCore, done: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
         if let Some(job) = done {
-            queue.keep(job);
+            queue.give_back(job);
         }
         while let Some(mut job) = queue.calls.pop_front() {
             queue.taken_down = queue.taken_down.saturating_sub(1);
             if !job.ticket.call.is_none() && !hub.begin_call(job.ticket.call, now) {
-                queue.keep(job);
+                queue.give_back(job);
                 continue;
             }
             job.ticket.begun = now;
@@ -141,9 +142,6 @@ impl InlineFeed {
     fn end(&self, hub: &HubCore, ticket: &Ticket, verdict: Verdict, room: Vec<u8>, now: Instant) {
         let was_told = self.beat().end();
         let took = now.nanos_since(ticket.begun);
-        if took > MAX_INLINE_NS && !was_told {
-            hub.slow_inline(ticket, Duration::from_nanos(took));
-        }
         let done = Done::ran(ticket, verdict, took);
         let cost = if ticket.call.is_none() {
             hub.count(ticket.entry, &done);
@@ -151,10 +149,12 @@ impl InlineFeed {
         } else {
             hub.finish_call(&done, &mut self.keys.borrow_mut())
         };
-        let mut runs = self.runs.borrow_mut();
         match cost {
-            Some(cost) => runs.push(ticket.client, room, cost),
-            None => runs.keep(room),
+            Some(cost) => self.runs.borrow_mut().push(ticket.client, room, cost),
+            None => self.runs.borrow_mut().keep(room),
+        }
+        if took > MAX_INLINE_NS && !was_told {
+            hub.slow_inline(ticket, Duration::from_nanos(took));
         }
     }
 
@@ -185,7 +185,7 @@ impl InlineFeed {
 impl Queue {
     /// A job is done with.
     #[inline(always)]
-    fn keep(&mut self, job: Job) {
+    fn give_back(&mut self, job: Job) {
         let shell = job.empty();
         if self.shells.len() < KEPT {
             self.shells.push(shell);
@@ -211,11 +211,14 @@ impl Feed for Rc<InlineFeed> {
     fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>) {
         let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
         self.end(&hub, &job.ticket, verdict, room, Instant::now());
-        self.queue.borrow_mut().keep(job);
+        self.queue.borrow_mut().give_back(job);
     }
 
     fn go_on(&self, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
-        let hub = self.hub.borrow().upgrade()?;
+        let Some(hub) = self.hub.borrow().upgrade() else {
+            self.keep(room);
+            return None;
+        };
         // One look at the clock for each call: the end of one is the beginning of the next.
         let now = Instant::now();
         self.end(&hub, &job.ticket, verdict, room, now);

@@ -1,8 +1,9 @@
 //! From a typed handler to something the pool can run, and back.
 //!
 //! [`run`] and [`run_async`] wrap one `Handler<Call<M>>` into a function that takes the bytes of the arguments and
-//! leaves the bytes of a reply packet: decode, handle, encode, in the codec of its program ([`Form`](crate::form::Form)). A [`Group`] is a handler actor with all its functions;
-//! it seats a fresh instance at a desk. Nothing here knows queues, sockets or workers.
+//! writes a reply packet behind what its buffer holds: decode, handle, encode, in the codec of its program
+//! ([`Form`](crate::form::Form)). A [`Group`] is a handler actor with all its functions; it seats a fresh instance at a
+//! desk. Nothing here knows queues, sockets or workers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

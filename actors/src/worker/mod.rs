@@ -213,7 +213,8 @@ impl Feed for WorkerFeed {
         self.room.take()
     }
 
-    fn keep(&self, room: Vec<u8>) {
+    fn keep(&self, mut room: Vec<u8>) {
+        room.clear();
         self.room.set(room);
     }
 

@@ -30,7 +30,7 @@ impl<'a> HubSink<'a> {
         Self { hub, key, peer, last: None }
     }
 
-    /// A block for a job, if there is one; those behind it are about to be used, too.
+    /// A block for a job of the pool, if there is one; those behind it are about to be used, too.
     fn shell(&self) -> Option<Shell> {
         let mut shells = self.hub.shells.borrow_mut();
         let shell = shells.pop_front()?;
