@@ -50,6 +50,7 @@
 //! - [`Service`]: puts a configuration and programs together, and runs them.
 //! - [`Config`]: the configuration; from a TOML file with the feature `cli`.
 //! - [`Program`]: a set of procedures, and the handler actors that serve them.
+//! - [`Blob`]: bytes among arguments and results; big ones are not copied.
 //! - [`Codec`], [`xdr`], [`libvirt`]: programs that libvirt's clients call.
 //! - [`client`]: calls services, this one among them.
 //! - [`testing`]: for the tests of programs and handlers.
@@ -76,8 +77,8 @@ pub mod cli;
 pub use config::Config;
 pub use postroom_actors::events::{Event, Overflow, Publisher, SubscribeOptions, Subscription};
 pub use postroom_actors::{
-    Address, BindError, Call, CallId, Class, Code, Codec, Credentials, Error, Handlers, Health, LimitErrors, Limits,
-    Outcome, Peer, Procedure, Program, ProgramErrors, Reason, Report, Schemas, StartError, Stopper, Transport,
+    Address, BindError, Blob, Call, CallId, Class, Code, Codec, Credentials, Error, Handlers, Health, LimitErrors,
+    Limits, Outcome, Peer, Procedure, Program, ProgramErrors, Reason, Report, Schemas, StartError, Stopper, Transport,
     UnixAccess, Workers, call, event_loop, events, limits, stats,
 };
 pub use postroom_client as client;

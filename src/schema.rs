@@ -9,23 +9,13 @@
 //! }
 //! ```
 
-use schemars::{Schema, SchemaGenerator, json_schema};
+use postroom_actors::Blob;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// Bytes: MessagePack's `bin`. In JSON, as on the command line, they are `{"$bin": BASE64}`; as an argument a string
-/// stands for its own bytes.
-pub fn bin(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "description": "bytes (MessagePack bin): {\"$bin\": BASE64}, or a string for its bytes in UTF-8",
-        "anyOf": [
-            {
-                "type": "object",
-                "properties": { "$bin": { "type": "string", "contentEncoding": "base64" } },
-                "required": ["$bin"],
-                "additionalProperties": false
-            },
-            { "type": "string" }
-        ]
-    })
+/// stands for its own bytes. For fields that are no [`Blob`], which has this schema by itself.
+pub fn bin(generator: &mut SchemaGenerator) -> Schema {
+    Blob::json_schema(generator)
 }
 
 /// Any value at all.

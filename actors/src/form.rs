@@ -7,6 +7,8 @@ use postroom_protocol::{Error, Header, Status, codec, libvirt, packet, rpc, xdr}
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blob;
+use crate::job::Payload;
 use crate::program::Codec;
 use crate::stats::outcome::Verdict;
 
@@ -31,7 +33,15 @@ impl Form {
     /// # Errors
     ///
     /// What the client is told of arguments that do not decode.
-    pub(crate) fn decode<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, Error> {
+    pub(crate) fn decode<T: DeserializeOwned>(self, payload: &Payload) -> Result<T, Error> {
+        match payload.whole() {
+            None => self.decode_bytes(payload),
+            Some(whole) => blob::decoding(whole, |bytes| self.decode_bytes(bytes)),
+        }
+    }
+
+    #[inline(always)]
+    fn decode_bytes<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, Error> {
         match self {
             Self::Packet(Codec::MessagePack) | Self::Response | Self::Nothing => {
                 codec::decode(payload).map_err(|error| Error::invalid_arguments(error.to_string()))

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use postroom_protocol::{Error, Header, PacketType, Status};
 
 use crate::call::CallId;
+use crate::few;
 use crate::form::Form;
 use crate::hub::Hubs;
 use crate::hub::calls::Ties;
@@ -171,7 +172,7 @@ impl Payload {
         if let Self::Small { length, bytes } = self {
             // It is at most `SMALL`.
             *length = from.len() as u8;
-            copy_few(from, bytes);
+            few::copy(from, bytes);
         }
         true
     }
@@ -194,6 +195,14 @@ impl Payload {
         }
     }
 
+    /// All of it by itself, if it lies in a buffer of its own.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        match self {
+            Self::Within { buffer, range } if range.len() >= SHARED_PAYLOAD => Some(buffer.slice(range.clone())),
+            _ => None,
+        }
+    }
+
     /// For a call that waits: it does not hold the buffer that it came in with others any more.
     pub(crate) fn keep_alone(&mut self) {
         if let Self::Within { buffer, range } = self
@@ -202,25 +211,6 @@ impl Payload {
             let bytes = Bytes::copy_from_slice(&buffer[range.clone()]);
             *self = bytes.into();
         }
-    }
-}
-
-/// Copies bytes for which there is room, in place: to call for it would cost more than the copy.
-#[inline]
-fn copy_few(from: &[u8], to: &mut [u8; SMALL]) {
-    /// All of it, of which there are `N` to `2 * N` bytes: the first and the last, which may overlap.
-    fn ends<const N: usize>(from: &[u8], to: &mut [u8; SMALL]) {
-        if let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
-            to[..N].copy_from_slice(first);
-            to[from.len() - N..from.len()].copy_from_slice(last);
-        }
-    }
-    match from.len() {
-        32..=SMALL => ends::<32>(from, to),
-        16..=31 => ends::<16>(from, to),
-        8..=15 => ends::<8>(from, to),
-        4..=7 => ends::<4>(from, to),
-        length => to[..length].copy_from_slice(from),
     }
 }
 

@@ -22,7 +22,8 @@
 //! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry. `prefetch`: hints to the processor.
 //! - `timer`: points in time on the event loop.
 //! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
-//! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see.
+//! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see. [`Blob`]: bytes among arguments
+//!   and results. `few`: copies of few bytes.
 //! - `bench` (with the feature of this name): the same on one thread, for the benchmarks of this project.
 
 pub mod server;
@@ -34,8 +35,10 @@ mod reader;
 mod supervisor;
 mod worker;
 
+mod blob;
 mod desk;
 mod estimate;
+mod few;
 mod form;
 mod incident;
 mod job;
@@ -65,6 +68,7 @@ pub mod peer;
 pub mod program;
 pub mod stats;
 
+pub use blob::Blob;
 pub use call::{Call, CallId};
 pub use limits::{LimitErrors, Limits, Workers};
 pub use listener::bind::{BindError, UnixAccess};

@@ -110,10 +110,15 @@ impl Runs {
     /// Lends the shared buffer, for a reply to be written where it will leave from: behind those that lie there.
     pub(crate) fn lend(&mut self) -> Vec<u8> {
         if self.shared.len() != self.filled {
-            // It was lost on the way, which is a defect of this crate: rather no replies than those of others.
-            *self = Self::default();
+            self.give_up();
         }
         std::mem::take(&mut self.shared)
+    }
+
+    /// The shared buffer was lost on the way, which is a defect of this crate: rather no replies than those of others.
+    #[cold]
+    fn give_up(&mut self) {
+        *self = Self::default();
     }
 
     /// Takes the shared buffer back, without what was written behind the replies that lay there.

@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
-use postroom_actors::{Call, Error, Program};
+use postroom_actors::{Blob, Call, Error, Program};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
 use crate::schema;
@@ -52,8 +51,7 @@ pub(crate) fn program() -> Program {
 #[rtype(result = "Result<Parcel, Error>")]
 struct Parcel {
     id: u64,
-    #[schemars(schema_with = "schema::bin")]
-    data: ByteBuf,
+    data: Blob,
 }
 
 /// Any value; it is given back.
@@ -98,8 +96,7 @@ struct Panic {
 #[derive(Debug, Deserialize, JsonSchema, Message)]
 #[rtype(result = "Result<Hashed, Error>")]
 struct Hash {
-    #[schemars(schema_with = "schema::bin")]
-    data: ByteBuf,
+    data: Blob,
 }
 
 #[derive(Debug, Deserialize, JsonSchema, Message)]
@@ -112,8 +109,7 @@ struct Done {}
 
 #[derive(Debug, JsonSchema, Serialize)]
 struct Hashed {
-    #[schemars(schema_with = "schema::bin")]
-    sha256: ByteBuf,
+    sha256: Blob,
 }
 
 #[derive(Debug, JsonSchema, Serialize)]
@@ -187,7 +183,7 @@ impl Handler<Call<Hash>> for Echo {
     type Result = Result<Hashed, Error>;
 
     fn handle(&mut self, call: Call<Hash>, _: &mut Self::Context) -> Self::Result {
-        Ok(Hashed { sha256: ByteBuf::from(Sha256::digest(&call.args.data).to_vec()) })
+        Ok(Hashed { sha256: Blob::from(&Sha256::digest(&call.args.data)[..]) })
     }
 }
 

@@ -230,5 +230,5 @@ fn an_answer_in_each_form_is_as_long_as_a_packet_may_be_and_no_longer() {
     // The arguments of messages are those of packets.
     let mut seven = Vec::new();
     codec::encode(&7_u8, &mut seven).unwrap();
-    assert_eq!(Form::Response.decode::<u8>(&seven).unwrap(), 7);
+    assert_eq!(Form::Response.decode::<u8>(&Bytes::from(seven).into()).unwrap(), 7);
 }
