@@ -222,21 +222,22 @@ pub fn current_trace() -> Option<Arc<str>> {
 
 /// Runs `body` as part of a call; [`current`] tells which, also while `body` unwinds.
 pub(crate) fn within<R>(call: CallId, trace: Option<&Arc<str>>, body: impl FnOnce() -> R) -> R {
-    struct Restore {
-        call: Option<CallId>,
-        /// What was there before, if this call has set one.
-        trace: Option<Option<Arc<str>>>,
-    }
-    impl Drop for Restore {
-        #[inline]
+    /// What was there before.
+    struct OfCall(Option<CallId>);
+    impl Drop for OfCall {
+        #[inline(always)]
         fn drop(&mut self) {
-            CURRENT.set(self.call);
-            if let Some(trace) = self.trace.take() {
-                TRACE.set(trace);
-            }
+            CURRENT.set(self.0);
         }
     }
-    let trace = trace.map(|trace| TRACE.replace(Some(trace.clone())));
-    let _restore = Restore { call: CURRENT.replace(Some(call)), trace };
+    struct OfTrace(Option<Arc<str>>);
+    impl Drop for OfTrace {
+        fn drop(&mut self) {
+            TRACE.set(self.0.take());
+        }
+    }
+    // Few calls have one.
+    let _trace = trace.map(|trace| OfTrace(TRACE.replace(Some(trace.clone()))));
+    let _call = OfCall(CURRENT.replace(Some(call)));
     body()
 }

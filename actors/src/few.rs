@@ -5,7 +5,7 @@
 /// # Panics
 ///
 /// If there is no room.
-#[inline]
+#[inline(always)]
 pub(crate) fn copy<const N: usize>(from: &[u8], to: &mut [u8; N]) {
     /// Of `M` to `2 * M` bytes the first and the last, which may overlap.
     #[inline]

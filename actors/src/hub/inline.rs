@@ -104,13 +104,13 @@ impl InlineFeed {
 
     /// Sends what is to leave before more calls run, and gives the next of these.
     #[inline(always)]
-    fn proceed(&self, hub: &Rc<HubCore>, done: Option<Job>, mut now: Instant) -> Option<Job> {
+    fn proceed(&self, hub: &Rc<HubCore>, beat: &Beat, done: Option<Job>, mut now: Instant) -> Option<Job> {
         if self.is_ripe() {
             self.send(hub, now);
             // The calls behind this are not to count for it.
             now = Instant::now();
         }
-        let next = self.next(hub, done, now);
+        let next = self.next(hub, beat, done, now);
         if next.is_none() {
             self.send(hub, now);
         }
@@ -119,7 +119,7 @@ impl InlineFeed {
 
     /// The next call that is to run, now. The block of the one that is done is kept for another.
     #[inline(always)]
-    fn next(&self, hub: &HubCore, done: Option<Job>, now: Instant) -> Option<Job> {
+    fn next(&self, hub: &HubCore, beat: &Beat, done: Option<Job>, now: Instant) -> Option<Job> {
         let mut queue = self.queue.borrow_mut();
         if let Some(job) = done {
             queue.give_back(job);
@@ -131,7 +131,7 @@ impl InlineFeed {
                 continue;
             }
             job.ticket.begun = now;
-            self.beat().begin(job.ticket.entry, &job.ticket, now);
+            beat.begin(job.ticket.entry, &job.ticket, now);
             return Some(job);
         }
         None
@@ -139,8 +139,8 @@ impl InlineFeed {
 
     /// A call is answered, at this time.
     #[inline(always)]
-    fn end(&self, hub: &HubCore, ticket: &Ticket, verdict: Verdict, room: Vec<u8>, now: Instant) {
-        let was_told = self.beat().end();
+    fn end(&self, hub: &HubCore, beat: &Beat, ticket: &Ticket, verdict: Verdict, room: Vec<u8>, now: Instant) {
+        let was_told = beat.end();
         let took = now.nanos_since(ticket.begun);
         let done = Done::ran(ticket, verdict, took);
         let cost = if ticket.call.is_none() {
@@ -197,7 +197,7 @@ impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
         // The hub is there for as long as its arbiter.
         let hub = self.hub.borrow().upgrade()?;
-        self.proceed(&hub, None, Instant::now())
+        self.proceed(&hub, self.beat(), None, Instant::now())
     }
 
     fn room(&self) -> Vec<u8> {
@@ -210,7 +210,7 @@ impl Feed for Rc<InlineFeed> {
 
     fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>) {
         let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
-        self.end(&hub, &job.ticket, verdict, room, Instant::now());
+        self.end(&hub, self.beat(), &job.ticket, verdict, room, Instant::now());
         self.queue.borrow_mut().give_back(job);
     }
 
@@ -221,13 +221,14 @@ impl Feed for Rc<InlineFeed> {
         };
         // One look at the clock for each call: the end of one is the beginning of the next.
         let now = Instant::now();
-        self.end(&hub, &job.ticket, verdict, room, now);
-        self.proceed(&hub, Some(job), now)
+        let beat = self.beat();
+        self.end(&hub, beat, &job.ticket, verdict, room, now);
+        self.proceed(&hub, beat, Some(job), now)
     }
 
     fn reply(&self, ticket: &Ticket, verdict: Verdict, room: Vec<u8>) {
         let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
-        self.end(&hub, ticket, verdict, room, Instant::now());
+        self.end(&hub, self.beat(), ticket, verdict, room, Instant::now());
     }
 
     fn nudge(&self) {
