@@ -50,7 +50,7 @@
 //! - [`Service`]: puts a configuration and programs together, and runs them.
 //! - [`Config`]: the configuration; from a TOML file with the feature `cli`.
 //! - [`Program`]: a set of procedures, and the handler actors that serve them.
-//! - [`Blob`]: bytes among arguments and results; big ones are not copied.
+//! - [`Blob`]: bytes among arguments and results; big ones are not copied when they are decoded.
 //! - [`Codec`], [`xdr`], [`libvirt`]: programs that libvirt's clients call.
 //! - [`client`]: calls services, this one among them.
 //! - [`testing`]: for the tests of programs and handlers.

@@ -1,6 +1,6 @@
 //! Bytes among arguments and results: [`Blob`].
 //!
-//! While arguments are decoded, this thread knows in which buffer they lie ([`decoding`]); a blob that is most of it
+//! While arguments are decoded, this thread knows in which buffer they lie ([`decoding`]); a blob that is most of them
 //! takes its part of the buffer.
 
 use std::borrow::Cow;
@@ -17,10 +17,11 @@ use crate::job::SHARED_PAYLOAD;
 
 /// Bytes, as an argument or a result of a procedure: MessagePack's `bin`, or opaque data in XDR.
 ///
-/// Those of an argument are not copied if they are most of a call of 4 KiB or more: then they are a part of the packet as
-/// it came, which stays in memory for as long as the blob does, and is not copied by a clone. Others are copied once.
+/// An argument is not copied when it is decoded if it is more than half of arguments of 4 KiB or more: then it is a part of
+/// the buffer in which these came. That stays in memory for as long as the blob does, so who keeps one for long copies it
+/// (`Blob::from(&blob[..])`); a clone copies nothing then. Other arguments are copied.
 ///
-/// Read from a string too, whose bytes it takes, and from a sequence of numbers.
+/// In MessagePack it is read from a string too, whose bytes it takes, and from a sequence of numbers.
 ///
 /// ```
 /// use postroom_actors::Blob;
@@ -111,7 +112,7 @@ impl From<Blob> for Bytes {
 }
 
 impl From<Blob> for Vec<u8> {
-    /// Copies bytes that are a part of a packet.
+    /// Allocates nothing, if no other blob has a part of the same buffer.
     fn from(blob: Blob) -> Self {
         match blob.0 {
             Inner::Own(bytes) => bytes,
@@ -204,7 +205,7 @@ thread_local! {
 }
 
 /// Has the arguments in this buffer decoded; blobs among them may keep a part of it.
-pub(crate) fn decoding<R>(arguments: Bytes, decode: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn decoding<R>(arguments: Bytes, decode: impl FnOnce() -> R) -> R {
     /// Also when a panic comes out of it: types may have code of their own.
     struct Restore(Option<Bytes>);
     impl Drop for Restore {
@@ -212,8 +213,8 @@ pub(crate) fn decoding<R>(arguments: Bytes, decode: impl FnOnce(&[u8]) -> R) -> 
             DECODED.set(self.0.take());
         }
     }
-    let _restore = Restore(DECODED.replace(Some(arguments.clone())));
-    decode(&arguments)
+    let _restore = Restore(DECODED.replace(Some(arguments)));
+    decode()
 }
 
 /// The part of the buffer that is decoded in which these bytes lie, if they are most of it.
@@ -286,15 +287,15 @@ mod tests {
     #[test]
     fn a_blob_that_is_most_of_its_arguments_is_a_part_of_them_and_a_lesser_one_holds_nothing() {
         let many = encoded(&[7; 5000]);
-        let (_, blob): (u8, Blob) = decoding(many.clone(), |bytes| codec::decode(bytes).unwrap());
+        let (_, blob): (u8, Blob) = decoding(many.clone(), || codec::decode(&many).unwrap());
         assert!(lies_in(&blob, &many));
         let few = encoded(b"few");
-        let (_, blob): (u8, Blob) = decoding(few.clone(), |bytes| codec::decode(bytes).unwrap());
+        let (_, blob): (u8, Blob) = decoding(few.clone(), || codec::decode(&few).unwrap());
         assert!(!lies_in(&blob, &few));
         let mut out = Vec::new();
         codec::encode(&(Blob::from(&[1; 5000][..]), Blob::from(&[2; 6000][..])), &mut out).unwrap();
         let both = Bytes::from(out);
-        let (lesser, greater): (Blob, Blob) = decoding(both.clone(), |bytes| codec::decode(bytes).unwrap());
+        let (lesser, greater): (Blob, Blob) = decoding(both.clone(), || codec::decode(&both).unwrap());
         assert_eq!((lies_in(&lesser, &both), lies_in(&greater, &both)), (false, true));
         assert_eq!((lesser[0], greater[0], greater.len()), (1, 2, 6000));
     }
@@ -302,15 +303,15 @@ mod tests {
     #[test]
     fn bytes_of_another_buffer_are_copied_and_after_a_panic_no_buffer_is_known() {
         let (outer, inner) = (encoded(&[1; 5000]), encoded(&[2; 5000]));
-        let (_, blob): (u8, Blob) = decoding(outer.clone(), |_| codec::decode(&inner).unwrap());
+        let (_, blob): (u8, Blob) = decoding(outer.clone(), || codec::decode(&inner).unwrap());
         assert!(!lies_in(&blob, &inner) && !lies_in(&blob, &outer) && blob[0] == 2);
-        let nested = decoding(outer.clone(), |bytes| {
-            let (_, first): (u8, Blob) = decoding(inner.clone(), |bytes| codec::decode(bytes).unwrap());
-            let (_, second): (u8, Blob) = codec::decode(bytes).unwrap();
+        let nested = decoding(outer.clone(), || {
+            let (_, first): (u8, Blob) = decoding(inner.clone(), || codec::decode(&inner).unwrap());
+            let (_, second): (u8, Blob) = codec::decode(&outer).unwrap();
             (lies_in(&first, &inner), lies_in(&second, &outer))
         });
         assert_eq!(nested, (true, true));
-        let _ = std::panic::catch_unwind(|| decoding(outer.clone(), |_| panic!("as the test asked")));
+        let _ = std::panic::catch_unwind(|| decoding(outer.clone(), || panic!("as the test asked")));
         let (_, blob): (u8, Blob) = codec::decode(&outer).unwrap();
         assert!(!lies_in(&blob, &outer));
     }

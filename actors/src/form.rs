@@ -36,7 +36,7 @@ impl Form {
     pub(crate) fn decode<T: DeserializeOwned>(self, payload: &Payload) -> Result<T, Error> {
         match payload.whole() {
             None => self.decode_bytes(payload),
-            Some(whole) => blob::decoding(whole, |bytes| self.decode_bytes(bytes)),
+            Some(whole) => blob::decoding(whole, || self.decode_bytes(payload)),
         }
     }
 
