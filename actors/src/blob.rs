@@ -237,6 +237,9 @@ mod tests {
     use postroom_protocol::{codec, xdr};
 
     use super::*;
+    use crate::form::Form;
+    use crate::job::Payload;
+    use crate::program::Codec;
 
     fn encoded(bytes: &[u8]) -> Bytes {
         let mut out = Vec::new();
@@ -298,6 +301,17 @@ mod tests {
         let (lesser, greater): (Blob, Blob) = decoding(both.clone(), || codec::decode(&both).unwrap());
         assert_eq!((lies_in(&lesser, &both), lies_in(&greater, &both)), (false, true));
         assert_eq!((lesser[0], greater[0], greater.len()), (1, 2, 6000));
+    }
+
+    #[test]
+    fn of_a_call_with_many_arguments_a_blob_is_a_part_and_of_few_that_lie_with_those_of_others_it_is_not() {
+        let form = Form::Packet(Codec::MessagePack);
+        for (length, is_part) in [(SHARED_PAYLOAD, true), (SHARED_PAYLOAD - 100, false)] {
+            let buffer = encoded(&vec![7; length]);
+            let payload = Payload::within(buffer.clone(), 0..buffer.len());
+            let (_, blob): (u8, Blob) = form.decode(&payload).unwrap();
+            assert_eq!(lies_in(&blob, &buffer), is_part, "{length} bytes");
+        }
     }
 
     #[test]

@@ -289,6 +289,18 @@ mod tests {
     }
 
     #[test]
+    fn if_the_shared_buffer_is_lost_nobody_gets_what_is_written_next_but_its_client() {
+        let clients = [1, 2].map(|slot| ClientKey { slot, generation: 0 });
+        let mut runs = Runs::default();
+        push(&mut runs, clients[0], b"a reply that is lost", 5);
+        drop(runs.lend());
+        push(&mut runs, clients[1], b"next", 6);
+        let mut seen = Vec::new();
+        runs.hand_out(|run| seen.push((run.client.slot, run.bytes.to_vec(), run.replies, run.cost)));
+        assert_eq!(seen, [(2, b"next".to_vec(), 1, 6)]);
+    }
+
+    #[test]
     fn a_client_that_is_slow_to_take_a_big_reply_holds_no_buffer_that_is_much_bigger() {
         let client = ClientKey { slot: 1, generation: 0 };
         for (room, is_copied) in [(2 * OWN_BUFFER, false), (2 * OWN_BUFFER + 1, true)] {
