@@ -20,7 +20,8 @@
 //! - `job`, `reply`: what travels there and back. `form`: how an answer is written. `stage`: whether a call still waits, runs, or was ended.
 //! - [`events`]: what programs tell without being asked: from whoever publishes to those who subscribed.
 //! - `estimate`: how long procedures take. [`stats`]: what is counted. `watch`: the reactor's one entry. `prefetch`: hints to the processor.
-//! - `timer`: points in time on the event loop.
+//! - `timer`: points in time on the event loop. `time`: moments on a call's way. `clock`: that of a thread that looks at it
+//!   for each call.
 //! - [`event_loop`]: watches descriptors and timers, for whoever asks. Stands alone.
 //! - [`limits`]: every limit, as one table. [`call`], [`peer`]: what a handler gets to see. [`Blob`]: bytes among arguments
 //!   and results. `few`: copies of few bytes.
@@ -36,6 +37,7 @@ mod supervisor;
 mod worker;
 
 mod blob;
+mod clock;
 mod desk;
 mod estimate;
 mod few;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use actix::Addr;
 use futures::future::LocalBoxFuture;
 
+use crate::clock::Clock;
 use crate::desk::{Feed, Running};
 use crate::hub::calls::Calls;
 use crate::hub::core::HubCore;
@@ -38,6 +39,7 @@ pub(super) struct InlineFeed {
     runs: RefCell<Runs>,
     /// The keys of calls that are done: the next with each may start.
     keys: RefCell<Keys>,
+    clock: Clock,
     hubs: Arc<Hubs>,
     number: usize,
     hub: RefCell<Weak<HubCore>>,
@@ -62,7 +64,7 @@ pub(super) struct Queue {
 impl InlineFeed {
     pub(super) fn new(hubs: Arc<Hubs>, number: u16, address: Addr<Hub>) -> Rc<Self> {
         let (queue, runs, keys, hub) = Default::default();
-        Rc::new(Self { queue, runs, keys, hubs, number: number.into(), hub, address })
+        Rc::new(Self { queue, runs, keys, clock: Clock::new(), hubs, number: number.into(), hub, address })
     }
 
     pub(super) fn set_hub(&self, hub: &Rc<HubCore>) {
@@ -108,7 +110,7 @@ impl InlineFeed {
         if self.is_ripe() {
             self.send(hub, now);
             // The calls behind this are not to count for it.
-            now = Instant::now();
+            now = self.clock.look();
         }
         let next = self.next(hub, beat, done, now);
         if next.is_none() {
@@ -197,7 +199,7 @@ impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
         // The hub is there for as long as its arbiter.
         let hub = self.hub.borrow().upgrade()?;
-        self.proceed(&hub, self.beat(), None, Instant::now())
+        self.proceed(&hub, self.beat(), None, self.clock.look())
     }
 
     fn room(&self) -> Vec<u8> {
@@ -210,7 +212,7 @@ impl Feed for Rc<InlineFeed> {
 
     fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>) {
         let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
-        self.end(&hub, self.beat(), &job.ticket, verdict, room, Instant::now());
+        self.end(&hub, self.beat(), &job.ticket, verdict, room, self.clock.now());
         self.queue.borrow_mut().give_back(job);
     }
 
@@ -220,7 +222,7 @@ impl Feed for Rc<InlineFeed> {
             return None;
         };
         // One look at the clock for each call: the end of one is the beginning of the next.
-        let now = Instant::now();
+        let now = self.clock.now();
         let beat = self.beat();
         self.end(&hub, beat, &job.ticket, verdict, room, now);
         self.proceed(&hub, beat, Some(job), now)
@@ -228,7 +230,7 @@ impl Feed for Rc<InlineFeed> {
 
     fn reply(&self, ticket: &Ticket, verdict: Verdict, room: Vec<u8>) {
         let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
-        self.end(&hub, self.beat(), ticket, verdict, room, Instant::now());
+        self.end(&hub, self.beat(), ticket, verdict, room, self.clock.now());
     }
 
     fn nudge(&self) {

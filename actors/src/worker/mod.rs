@@ -18,6 +18,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use futures::future::LocalBoxFuture;
 use tokio::task::JoinHandle;
 
+use crate::clock::Clock;
 use crate::desk::{Desk, Feed, Running};
 use crate::job::{Job, Ticket};
 use crate::pool::handover::Handover;
@@ -63,6 +64,7 @@ impl Actor for Worker {
             place,
             outbox: RefCell::default(),
             room: Cell::default(),
+            clock: Clock::new(),
             seen: Cell::default(),
         };
         let (registry, hubs) = (self.handover.registry().clone(), self.handover.hubs().clone());
@@ -138,6 +140,7 @@ struct WorkerFeed {
     outbox: RefCell<Outbox>,
     /// Where replies are written; empty between them.
     room: Cell<Vec<u8>>,
+    clock: Clock,
     /// The procedure that was called last since the worker was woken, and its estimate as it was seen then.
     seen: Cell<(u32, Option<u64>)>,
 }
@@ -149,7 +152,7 @@ impl WorkerFeed {
 
     /// A call is done. Returns when that was.
     fn end(&self, ticket: &Ticket) -> Instant {
-        let now = Instant::now();
+        let now = self.clock.now();
         self.place.beat.end();
         let (entry, seen) = self.seen.get();
         let mut seen = if entry == ticket.entry { seen } else { None };
@@ -172,7 +175,7 @@ impl WorkerFeed {
                 // Others may have changed it: a worker that is never idle looks again with each batch.
                 self.seen.take();
                 // The calls behind this are not to count for it.
-                now = Instant::now();
+                now = self.clock.look();
             }
             if let Some(mut job) = next
                 && may_run
@@ -204,7 +207,7 @@ impl Feed for WorkerFeed {
     fn pop(&self) -> Option<Job> {
         // Others may have changed what they expect.
         self.seen.take();
-        let (now, mut outbox) = (Instant::now(), self.outbox.borrow_mut());
+        let (now, mut outbox) = (self.clock.look(), self.outbox.borrow_mut());
         let next = self.place.tray.next(now, self.leaves(), &mut outbox);
         self.work(next, &mut outbox, now)
     }
