@@ -144,6 +144,9 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let start = self.reader.offset();
+        if let Some(bytes) = self.reader.take_short_bin() {
+            return visitor.visit_borrowed_bytes(bytes).map_err(|error: DecodeError| error.at(start));
+        }
         match self.reader.token()? {
             // Who asks for bytes gets those of a string too, and they need not be UTF-8.
             Token::Str(bytes) => visitor.visit_borrowed_bytes(bytes).map_err(|error: DecodeError| error.at(start)),

@@ -87,6 +87,15 @@ impl<'de> Reader<'de> {
         Some(value)
     }
 
+    /// Passes over a bin with a length of one byte, as most have, if one comes.
+    #[inline]
+    pub(crate) fn take_short_bin(&mut self) -> Option<&'de [u8]> {
+        let (&[0xc4, length], rest) = self.rest.split_first_chunk()? else { return None };
+        let (bytes, rest) = rest.split_at_checked(length.into())?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
     /// The next token.
     ///
     /// The length of an array or a map is only believed if the bytes that remain can hold it.
@@ -270,6 +279,27 @@ mod tests {
                 assert!(!Reader::new(&other).take_str(expected), "{length} bytes, changed at {at}");
                 let mut short = Reader::new(&payload[..at]);
                 assert!(!short.take_str(expected) && short.remaining() == at, "{length} bytes, cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_as_a_short_bin_is_what_the_token_says() {
+        for marker in 0..=u8::MAX {
+            for length in 0..6 {
+                let bytes: Vec<u8> =
+                    std::iter::once(marker).chain([3, 7, 8, 9, 10, 11].into_iter().take(length)).collect();
+                let (mut taken, mut told) = (Reader::new(&bytes), Reader::new(&bytes));
+                match taken.take_short_bin() {
+                    Some(bin) => {
+                        assert_eq!((marker, told.token()), (0xc4, Ok(Token::Bin(bin))), "{bytes:x?}");
+                        assert_eq!(taken.remaining(), told.remaining());
+                    }
+                    None => {
+                        assert!(marker != 0xc4 || told.token().is_err(), "{bytes:x?}");
+                        assert_eq!(taken.remaining(), bytes.len(), "{bytes:x?}");
+                    }
+                }
             }
         }
     }
