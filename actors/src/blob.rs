@@ -4,7 +4,7 @@
 //! takes its part of the buffer.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 
@@ -19,7 +19,9 @@ use crate::job::SHARED_PAYLOAD;
 ///
 /// An argument is not copied when it is decoded if it is more than half of arguments of 4 KiB or more: then it is a part of
 /// the buffer in which these came. That stays in memory for as long as the blob does, so who keeps one for long copies it
-/// (`Blob::from(&blob[..])`); a clone copies nothing then. Other arguments are copied.
+/// (`Blob::from(&blob[..])`); a clone copies nothing then. Other arguments are copied; up to 64 bytes to where those of the
+/// last such blob lay that was dropped on the same thread, so that a handler that is done with its call when it returns has
+/// nothing allocated.
 ///
 /// In MessagePack it is read from a string too, whose bytes it takes, and from a sequence of numbers.
 ///
@@ -43,9 +45,13 @@ pub struct Blob(Inner);
 /// the one before it.
 #[derive(Clone)]
 enum Inner {
-    Own(Vec<u8>),
+    Own(Own),
     Shared(Box<Bytes>),
 }
+
+/// A vector that leaves its room to the next one with few bytes.
+#[derive(Clone)]
+struct Own(Vec<u8>);
 
 impl Default for Blob {
     fn default() -> Self {
@@ -67,7 +73,7 @@ impl Deref for Blob {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Inner::Own(bytes) => bytes,
+            Inner::Own(bytes) => &bytes.0,
             Inner::Shared(bytes) => bytes,
         }
     }
@@ -82,7 +88,11 @@ impl AsRef<[u8]> for Blob {
 impl From<&[u8]> for Blob {
     #[inline]
     fn from(bytes: &[u8]) -> Self {
-        bytes.to_vec().into()
+        match bytes.len() {
+            ..=FEW => few(bytes),
+            _ => bytes.to_vec(),
+        }
+        .into()
     }
 }
 
@@ -90,7 +100,7 @@ impl From<Vec<u8>> for Blob {
     /// Copies nothing.
     #[inline]
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Inner::Own(bytes))
+        Self(Inner::Own(Own(bytes)))
     }
 }
 
@@ -105,7 +115,7 @@ impl From<Blob> for Bytes {
     /// Copies nothing.
     fn from(blob: Blob) -> Self {
         match blob.0 {
-            Inner::Own(bytes) => bytes.into(),
+            Inner::Own(bytes) => bytes.into_vec().into(),
             Inner::Shared(bytes) => *bytes,
         }
     }
@@ -115,7 +125,7 @@ impl From<Blob> for Vec<u8> {
     /// Allocates nothing, if no other blob has a part of the same buffer.
     fn from(blob: Blob) -> Self {
         match blob.0 {
-            Inner::Own(bytes) => bytes,
+            Inner::Own(bytes) => bytes.into_vec(),
             Inner::Shared(bytes) => (*bytes).into(),
         }
     }
@@ -200,7 +210,41 @@ impl JsonSchema for Blob {
     }
 }
 
+/// So many bytes are few: room for them is kept. Most handlers are done with a blob before the next is decoded.
+const FEW: usize = 64;
+
+impl Own {
+    fn into_vec(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Own {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.capacity() == FEW {
+            let bytes = std::mem::take(&mut self.0);
+            // Not when the thread ends.
+            let _ = SPARE.try_with(|spare| spare.set(bytes));
+        }
+    }
+}
+
+/// A copy of few bytes.
+#[inline]
+fn few(bytes: &[u8]) -> Vec<u8> {
+    let mut own = SPARE.try_with(Cell::take).unwrap_or_default();
+    if own.capacity() < FEW {
+        own = Vec::with_capacity(FEW);
+    }
+    own.clear();
+    own.extend_from_slice(bytes);
+    own
+}
+
 thread_local! {
+    /// Room for few bytes.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static DECODED: RefCell<Option<Bytes>> = const { RefCell::new(None) };
 }
 
@@ -267,6 +311,31 @@ mod tests {
                 assert_eq!(xdr::decode::<Blob>(&opaque).unwrap(), blob);
             }
         }
+    }
+
+    #[test]
+    fn few_bytes_lie_where_those_of_a_blob_lay_that_is_gone_and_nowhere_else() {
+        let kept = Blob::from(&b"kept"[..]);
+        let gone = Blob::from(&b"gone"[..]);
+        let clone = gone.clone();
+        let lay = gone.as_ptr();
+        drop(gone);
+        let next = Blob::from(&[7; FEW][..]);
+        assert_eq!(next.as_ptr(), lay);
+        assert_eq!((&*kept, &*clone, &*next), (&b"kept"[..], &b"gone"[..], &[7; FEW][..]));
+        let bytes = Vec::from(next);
+        let others = [Blob::from(&b"other"[..]), Blob::default(), Blob::from(&[8; FEW + 1][..])];
+        assert!(others.iter().all(|other| other.as_ptr() != lay));
+        assert_eq!(bytes, [7; FEW]);
+        // One of a thread that ends, and what is dropped while it ends.
+        thread_local!(static LATE: RefCell<Option<Blob>> = const { RefCell::new(None) });
+        let late = std::thread::spawn(|| {
+            // What is used first is dropped last.
+            LATE.set(None);
+            LATE.set(Some(Blob::from(&b"late"[..])));
+            drop(Blob::from(&b"spare"[..]));
+        });
+        late.join().unwrap();
     }
 
     #[test]
