@@ -91,22 +91,28 @@ impl Splitter {
     /// every call after that is [`SplitError::Finished`].
     #[inline]
     pub fn next<'a>(&mut self, input: &mut &'a [u8], fds: usize) -> Result<Step<'a>, SplitError> {
-        // The way of nearly every packet: whole, within the limit, without descriptors.
-        // What is not becomes the business of `advance`, which looks at it from the start.
-        if self.phase == Phase::Between
-            && let Some(head) = input.first_chunk::<HEADER_LEN>()
-        {
-            let (length, header) = Header::decode(head);
-            if length <= self.max_packet
-                && !header.packet_type.has_fds()
-                && let Some((packet, rest)) = input.split_at_checked(length as usize)
-                && let Some(payload) = packet.get(HEADER_LEN..)
-            {
-                *input = rest;
-                return Ok(Step::Packet(Packet { header, payload: Payload::Borrowed(payload), fds: 0 }));
-            }
+        match self.next_whole(input) {
+            Some((header, payload)) => Ok(Step::Packet(Packet { header, payload: Payload::Borrowed(payload), fds: 0 })),
+            None => self.advance(input, fds),
         }
-        self.advance(input, fds)
+    }
+
+    /// The packet at the front of `input`, its header and its payload, if it is like nearly every one: whole, within the
+    /// limit, without descriptors. For those who want these two by themselves; what is not like that is the business of
+    /// [`Splitter::next`], which looks at it from the start.
+    #[inline]
+    pub fn next_whole<'a>(&mut self, input: &mut &'a [u8]) -> Option<(Header, &'a [u8])> {
+        if self.phase != Phase::Between {
+            return None;
+        }
+        let (length, header) = Header::decode(input.first_chunk::<HEADER_LEN>()?);
+        if length > self.max_packet || header.packet_type.has_fds() {
+            return None;
+        }
+        let (packet, rest) = input.split_at_checked(length as usize)?;
+        let payload = packet.get(HEADER_LEN..)?;
+        *input = rest;
+        Some((header, payload))
     }
 
     /// Whether some but not all bytes of a packet have arrived.

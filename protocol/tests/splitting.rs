@@ -55,6 +55,29 @@ fn a_whole_packet_is_borrowed() {
 }
 
 #[test]
+fn a_packet_that_is_not_whole_or_not_plain_is_left_for_the_next_step() {
+    let whole = build(PacketType::Call, b"payload");
+    let mut splitter = Splitter::new(LIMIT);
+    let stream = [&whole[..], &whole].concat();
+    let mut input = &stream[..];
+    assert_eq!(splitter.next_whole(&mut input), Some((header(PacketType::Call), &b"payload"[..])));
+    assert_eq!(input, whole);
+
+    let too_short = [0, 0, 0, 27].iter().chain(&whole[4..]).copied().collect();
+    let too_large = build(PacketType::Call, &[7; LIMIT as usize]);
+    for left in [whole[..whole.len() - 1].to_vec(), whole[..27].to_vec(), too_short, too_large, Vec::new()] {
+        let mut input = &left[..];
+        assert_eq!(splitter.next_whole(&mut input), None);
+        assert_eq!(input, left);
+    }
+    let with_fds = build_with_fds(PacketType::CallWithFds, 1, b"payload");
+    assert_eq!(splitter.next_whole(&mut &with_fds[..]), None);
+    // In the middle of another.
+    assert!(matches!(splitter.next(&mut &whole[..10], 0), Ok(Step::NeedInput)));
+    assert_eq!(splitter.next_whole(&mut &whole[..]), None);
+}
+
+#[test]
 fn an_assembled_packet_gives_its_buffer_away() {
     let stream = build(PacketType::Call, b"payload");
     let mut splitter = Splitter::new(LIMIT);

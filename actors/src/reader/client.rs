@@ -229,18 +229,25 @@ impl Client {
                 break;
             }
             let Incoming::Packets(splitter) = &mut self.incoming else { break };
+            // By itself: its header goes from where it was read to where it is needed, and not by way of a step that has
+            // to be written and read first.
+            if let Some((header, payload)) = splitter.next_whole(&mut rest) {
+                self.packet_done();
+                self.packet(header, 0, Payload::Borrowed(payload), now, sink);
+                continue;
+            }
             match splitter.next(&mut rest, fds) {
                 Ok(Step::NeedInput) => break,
-                Ok(Step::Packet(Packet { ref header, fds, payload })) => {
+                Ok(Step::Packet(Packet { header, fds, payload })) => {
                     self.packet_done();
-                    self.packet(header, fds, payload, now, sink);
+                    self.other_packet(header, fds, payload, now, sink);
                 }
                 Ok(Step::TooLarge(too_large)) => {
                     self.first_packet_due = None;
                     self.stats.limit(Key::max_packet);
                     let error = Error::too_large(u64::from(too_large.length), "max_packet", u64::from(too_large.limit));
                     if too_large.header.is_call() {
-                        self.reply_error(&too_large.header, &error, sink);
+                        self.reply_error(too_large.header, &error, sink);
                     }
                     if !too_large.skipped {
                         self.close(Some(error));
@@ -416,7 +423,16 @@ impl Client {
         self.packet_since = None;
     }
 
-    fn packet(&mut self, header: &Header, fds: u32, payload: Payload<'_>, now: Instant, sink: &mut impl Sink) {
+    /// A packet that was cut, or has descriptors.
+    #[inline(never)]
+    fn other_packet(&mut self, header: Header, fds: u32, payload: Payload<'_>, now: Instant, sink: &mut impl Sink) {
+        self.packet(header, fds, payload, now, sink);
+    }
+
+    /// A packet. Its header stays a value until it is written into what keeps it: one that was put into memory to be
+    /// pointed to would be copied from there, and the copy would wait for what was just written.
+    #[inline(always)]
+    fn packet(&mut self, header: Header, fds: u32, payload: Payload<'_>, now: Instant, sink: &mut impl Sink) {
         match header.packet_type {
             PacketType::Call | PacketType::CallWithMetadata | PacketType::CallWithFds => {
                 if let Err(error) = self.call(header, fds, payload, now, sink) {
@@ -426,27 +442,39 @@ impl Client {
                     }
                 }
             }
-            PacketType::Event => match keepalive::classify(header) {
-                Some(keepalive::Keepalive::Ping) => {
-                    self.takes_pings = true;
-                    self.push_control(Bytes::copy_from_slice(&keepalive::pong()));
-                }
-                Some(keepalive::Keepalive::Pong) => self.takes_pings = true,
-                None => self.ignored(header),
-            },
-            // One that comes too late means nothing: its result came first.
+            PacketType::Event => self.event(header),
             PacketType::Cancel => {
-                if let Some(call) = sink.oldest(header) {
-                    self.end_call(call, Some(&Error::cancelled()), now, sink);
-                }
+                self.cancel(header, now, sink);
             }
             _ => self.ignored(header),
         }
     }
 
+    /// A packet of keepalive, or one that means nothing.
+    #[inline(never)]
+    fn event(&mut self, header: Header) {
+        match keepalive::classify(&header) {
+            Some(keepalive::Keepalive::Ping) => {
+                self.takes_pings = true;
+                self.push_control(Bytes::copy_from_slice(&keepalive::pong()));
+            }
+            Some(keepalive::Keepalive::Pong) => self.takes_pings = true,
+            None => self.ignored(header),
+        }
+    }
+
+    /// A cancel packet. One that comes too late means nothing: its result came first.
+    #[inline(never)]
+    fn cancel(&mut self, header: Header, now: Instant, sink: &mut impl Sink) {
+        if let Some(call) = sink.oldest(&header) {
+            self.end_call(call, Some(&Error::cancelled()), now, sink);
+        }
+    }
+
+    #[inline(always)]
     fn call(
         &mut self,
-        header: &Header,
+        header: Header,
         fds: u32,
         payload: Payload<'_>,
         now: Instant,
@@ -458,12 +486,25 @@ impl Client {
         if fds > 0 && self.peer.transport() != Transport::Unix {
             return Err(Error::protocol("descriptors can come over Unix sockets only"));
         }
-        let Found { entry, codec } = sink.find(header)?;
+        let Found { entry, codec } = sink.find(header.program, header.version, header.procedure)?;
         if fds > 0 {
             return Err(Error::unsupported("no procedure takes descriptors; they were closed"));
         }
         // A packet is at most `max_packet` long, which is a u32.
         let cost = (HEADER_LEN + payload.len()) as u32;
+        let form = Form::Packet(codec);
+        let is_hello = (header.program, header.procedure) == HELLO;
+        if header.packet_type == PacketType::Call
+            && self.default_deadline.is_none()
+            && self.may_start()
+            && let Payload::Borrowed(arguments) = payload
+            && sink.accept_plain(entry)
+        {
+            let accept = Accept { header, entry, form, cost, received: now, deadline: None, ties: None };
+            self.takes_pings |= is_hello;
+            self.start_plain(accept, arguments, sink);
+            return Ok(());
+        }
         let mut deadline = self.default_deadline;
         let mut ties = None;
         let mut skip = 0;
@@ -482,10 +523,9 @@ impl Client {
                 Arguments::Owned(Bytes::from(bytes).slice(offset + skip..))
             }
         };
-        self.takes_pings |= (header.program, header.procedure) == HELLO;
+        self.takes_pings |= is_hello;
         let deadline = deadline.map(|deadline| now + deadline);
-        let form = Form::Packet(codec);
-        self.admit(&Accept { header: *header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
+        self.admit(&Accept { header, entry, form, cost, received: now, deadline, ties }, arguments, sink);
         Ok(())
     }
 
@@ -493,7 +533,7 @@ impl Client {
     #[inline(always)]
     fn admit(&mut self, accept: &Accept, arguments: Arguments<'_>, sink: &mut impl Sink) {
         self.active_at = accept.received;
-        if self.backlog.is_empty() && !self.is_starved() {
+        if self.may_start() {
             let call = sink.accept(accept, Place::Started);
             self.start(Start { call, accept, arguments }, sink);
         } else {
@@ -507,15 +547,27 @@ impl Client {
         }
     }
 
+    /// Starts a call that nothing came with and that nobody looks for, as most inline calls are. What it accepts is
+    /// written nowhere but where the call lies.
+    #[inline(always)]
+    fn start_plain(&mut self, accept: Accept, arguments: &[u8], sink: &mut impl Sink) {
+        self.active_at = accept.received;
+        self.count_in(accept.cost, accept.header.serial, None);
+        sink.start(Start { call: CallRef::NONE, accept: &accept, arguments: Arguments::Borrowed(arguments) });
+    }
+
+    /// A call starts.
+    #[inline(always)]
+    fn count_in(&mut self, cost: u32, serial: u32, trace: Option<&str>) {
+        self.in_progress += 1;
+        self.running_bytes += u64::from(cost);
+        log::trace!(client = self.peer.client_id(), serial = serial, trace = trace; "the reader starts a call");
+    }
+
     #[inline(always)]
     fn start(&mut self, start: Start<'_>, sink: &mut impl Sink) {
         let accept = start.accept;
-        self.in_progress += 1;
-        self.running_bytes += u64::from(accept.cost);
-        log::trace!(
-            client = self.peer.client_id(), serial = accept.header.serial, trace = accept.trace().map(AsRef::<str>::as_ref);
-            "the reader starts a call"
-        );
+        self.count_in(accept.cost, accept.header.serial, accept.trace().map(AsRef::as_ref));
         if let Some(key) = accept.key() {
             if let Some(waiting) = self.keys.get_mut(key) {
                 let Start { call, accept, arguments } = start;
@@ -531,12 +583,13 @@ impl Client {
         self.first_packet_due = None;
         let reason = Error::protocol(error.to_string());
         if let Some(header) = error.header().filter(|header| header.is_call()) {
-            self.reply_error(header, &reason, sink);
+            self.reply_error(*header, &reason, sink);
         }
         self.close(Some(reason));
     }
 
-    fn ignored(&self, header: &Header) {
+    #[inline(never)]
+    fn ignored(&self, header: Header) {
         self.stats.ignored();
         log::debug!(
             client = self.peer.client_id(), serial = header.serial;
@@ -545,8 +598,9 @@ impl Client {
     }
 
     /// Answers a packet with a call that was not accepted, in the codec of its program.
-    fn reply_error(&mut self, header: &Header, error: &Error, sink: &impl Sink) {
-        self.refuse(Form::Packet(sink.codec(header)), header, error);
+    #[inline(never)]
+    fn reply_error(&mut self, header: Header, error: &Error, sink: &impl Sink) {
+        self.refuse(Form::Packet(sink.codec(&header)), &header, error);
     }
 
     /// Answers a call that was not accepted.
@@ -568,6 +622,11 @@ impl Client {
             self.written_at = now;
         }
         self.output.push(bytes, replies);
+    }
+
+    /// Whether a call that comes now starts, and does not wait in the backlog.
+    fn may_start(&self) -> bool {
+        self.backlog.is_empty() && !self.is_starved()
     }
 
     /// Whether no call of this client may start now.

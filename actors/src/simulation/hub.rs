@@ -124,9 +124,9 @@ struct HubSink<'a> {
 }
 
 impl Sink for HubSink<'_> {
-    fn find(&mut self, header: &Header) -> Result<Found, Error> {
+    fn find(&mut self, program: u32, version: u32, procedure: i32) -> Result<Found, Error> {
         let registry = self.shared.handover.registry();
-        let entry = registry.find(header.program, header.version, header.procedure)?;
+        let entry = registry.find(program, version, procedure)?;
         Ok(Found { entry, codec: registry.procedure(entry).codec })
     }
 

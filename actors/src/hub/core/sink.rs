@@ -30,6 +30,17 @@ impl<'a> HubSink<'a> {
         Self { hub, key, peer, last: None }
     }
 
+    /// What is called that was not called last.
+    #[inline(never)]
+    fn look_up(&mut self, numbers: (u32, u32, i32)) -> Result<Found, Error> {
+        let (program, version, procedure) = numbers;
+        let registry = self.hub.handover.registry();
+        let entry = registry.find(program, version, procedure)?;
+        let found = Found { entry, codec: registry.procedure(entry).codec };
+        self.last = Some((numbers, found));
+        Ok(found)
+    }
+
     /// A block for a job of the pool, if there is one; those behind it are about to be used, too.
     fn shell(&self) -> Option<Shell> {
         let mut shells = self.hub.shells.borrow_mut();
@@ -46,18 +57,13 @@ impl<'a> HubSink<'a> {
 }
 
 impl Sink for HubSink<'_> {
-    fn find(&mut self, header: &Header) -> Result<Found, Error> {
-        let numbers = (header.program, header.version, header.procedure);
-        if let Some((last, found)) = self.last
-            && last == numbers
-        {
-            return Ok(found);
+    #[inline(always)]
+    fn find(&mut self, program: u32, version: u32, procedure: i32) -> Result<Found, Error> {
+        let numbers = (program, version, procedure);
+        match self.last {
+            Some((last, found)) if last == numbers => Ok(found),
+            _ => self.look_up(numbers),
         }
-        let registry = self.hub.handover.registry();
-        let entry = registry.find(header.program, header.version, header.procedure)?;
-        let found = Found { entry, codec: registry.procedure(entry).codec };
-        self.last = Some((numbers, found));
-        Ok(found)
     }
 
     fn find_method(&self, method: &str) -> Result<Named, Error> {
@@ -80,7 +86,6 @@ impl Sink for HubSink<'_> {
         let (entry, deadline) = (call.entry, call.deadline);
         self.hub.stats.accepted(entry);
         if self.hub.handover.registry().procedure(entry).class == Class::Inline {
-            // Most run before anybody can look for them.
             if place == Place::Started && deadline.is_none() && call.ties.is_none() {
                 return CallRef::NONE;
             }
@@ -94,6 +99,16 @@ impl Sink for HubSink<'_> {
             self.hub.wake_turn();
         }
         call
+    }
+
+    #[inline(always)]
+    fn accept_plain(&mut self, entry: u32) -> bool {
+        // Most inline calls run before anybody can look for them.
+        let is_inline = self.hub.handover.registry().procedure(entry).class == Class::Inline;
+        if is_inline {
+            self.hub.stats.accepted(entry);
+        }
+        is_inline
     }
 
     fn moved(&mut self, call: CallRef, place: Place) {

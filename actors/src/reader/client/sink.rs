@@ -15,7 +15,7 @@ use crate::time::Instant;
 /// Where the accepted calls of one client go, and what is known of them and of procedures.
 pub(crate) trait Sink {
     /// The procedure that a call is for, or what its client is told.
-    fn find(&mut self, header: &Header) -> Result<Found, Error>;
+    fn find(&mut self, program: u32, version: u32, procedure: i32) -> Result<Found, Error>;
     /// The procedure that a message calls by its name, or what its client is told.
     fn find_method(&self, method: &str) -> Result<Named, Error>;
     /// The codec in which a call that is not accepted is refused.
@@ -23,6 +23,11 @@ pub(crate) trait Sink {
     /// Takes down a call that is accepted; it is [`Place::Started`] or in the backlog. One that starts may be taken down
     /// only when somebody looks for it.
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef;
+    /// Takes down a call that starts and that nothing came with, if it needs no record: then it is [`CallRef::NONE`].
+    fn accept_plain(&mut self, entry: u32) -> bool {
+        let _ = entry;
+        false
+    }
     /// A call has moved on.
     fn moved(&mut self, call: CallRef, place: Place);
     /// Starts a call. Its result will come, unless it is ended before it begins.

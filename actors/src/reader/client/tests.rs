@@ -14,7 +14,8 @@ use crate::job::ClientKey;
 use crate::program::Codec;
 use crate::stats::outcome::Verdict;
 
-/// What a client started, by serial, and how much each call costs. Procedure 2 runs to its end.
+/// What a client started, by serial, and how much each call costs. Procedure 2 runs to its end, calls of procedure 3 with
+/// nothing special need no record.
 struct Started(Vec<(u32, u32)>, Vec<CallRef>, Calls);
 
 const KEY: ClientKey = ClientKey { slot: 0, generation: 0 };
@@ -49,11 +50,11 @@ impl Started {
 }
 
 impl Sink for Started {
-    fn find(&mut self, header: &Header) -> Result<Found, Error> {
-        if header.program == 1 {
-            Ok(Found { entry: header.procedure as u32, codec: Codec::MessagePack })
+    fn find(&mut self, program: u32, version: u32, procedure: i32) -> Result<Found, Error> {
+        if program == 1 {
+            Ok(Found { entry: procedure as u32, codec: Codec::MessagePack })
         } else {
-            Err(Error::unknown_program(header.program, header.version))
+            Err(Error::unknown_program(program, version))
         }
     }
 
@@ -77,6 +78,10 @@ impl Sink for Started {
 
     fn accept(&mut self, call: &Accept, place: Place) -> CallRef {
         self.2.accept(KEY, call, place)
+    }
+
+    fn accept_plain(&mut self, entry: u32) -> bool {
+        entry == 3
     }
 
     fn moved(&mut self, call: CallRef, place: Place) {
@@ -108,6 +113,14 @@ fn header(packet_type: PacketType, serial: u32) -> Header {
 fn call(serial: u32, length: usize) -> Vec<u8> {
     let mut out = Vec::new();
     packet::encode_packet(&header(PacketType::Call, serial), &vec![0; length], &mut out);
+    out
+}
+
+/// A call that needs no record.
+fn plain(serial: u32, length: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let header = Header { procedure: 3, ..header(PacketType::Call, serial) };
+    packet::encode_packet(&header, &vec![0; length], &mut out);
     out
 }
 
@@ -159,6 +172,45 @@ fn calls_beyond_the_limit_wait_in_the_backlog_and_start_when_a_reply_has_left() 
     leave(&mut client, now);
     client.pump(now, &mut started);
     assert_eq!(started.0, [(0, 28), (1, 28), (2, 28)]);
+}
+
+#[test]
+fn a_call_without_a_record_counts_against_the_limits_like_any_other_and_has_one_when_it_waits() {
+    let now = Instant::now();
+    let mut client = client(Limits { max_client_output: 3000, ..limits() }, now);
+    let mut started = Started::default();
+    client.feed(&[plain(0, 100), plain(1, 0), plain(2, 0)].concat(), 0, now, &mut started);
+    assert_eq!(started.0, [(0, 128), (1, 28)]);
+    assert!(started.1.iter().all(|call| call.is_none()));
+    let holds = client.holds();
+    assert_eq!((holds.in_progress, holds.running_bytes, holds.backlog), (2, 156, 1));
+    assert_eq!(started.unanswered().len(), 1);
+    reply(&mut client, 128, now);
+    leave(&mut client, now);
+    client.pump(now, &mut started);
+    assert_eq!(started.serials(), [0, 1, 2]);
+    assert!(!started.1[2].is_none());
+    // One packet more than its output allows is held.
+    leave(&mut client, now);
+    reply(&mut client, 28, now);
+    reply(&mut client, 28, now);
+    leave(&mut client, now);
+    client.feed(&[plain(3, 5000), plain(4, 0)].concat(), 0, now, &mut started);
+    assert_eq!((started.serials().len(), client.wants()), (4, Wants::Nothing));
+}
+
+#[test]
+fn a_call_that_came_in_pieces_or_has_a_default_deadline_is_accepted_like_any_other() {
+    let now = Instant::now();
+    let mut client = client(limits(), now);
+    let mut started = Started::default();
+    let packet = plain(0, 0);
+    client.feed(&packet[..10], 0, now, &mut started);
+    client.feed(&packet[10..], 0, now, &mut started);
+    client.set_default_deadline(Duration::from_secs(1));
+    client.feed(&plain(1, 0), 0, now, &mut started);
+    assert_eq!(started.serials(), [0, 1]);
+    assert!(started.1.iter().all(|call| !call.is_none()));
 }
 
 #[test]
