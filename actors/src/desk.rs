@@ -48,16 +48,16 @@ pub(crate) trait Feed {
     /// The next job, which has begun with this. `None` means that the desk is idle from now on: the feed wakes it by
     /// [`Desk::begin`].
     fn pop(&self) -> Option<Job>;
-    /// Room for a reply, which is written behind what lies there. It goes back with the reply, before another is written.
+    /// Lends the room for replies, which are written behind what lies there. There is no other until it goes back.
     fn room(&self) -> Vec<u8>;
-    /// Takes the room back, without what was written into it.
+    /// Takes the room back. What was written behind the last reply that was taken is dropped.
     fn keep(&self, room: Vec<u8>);
     /// Takes the reply to a job, one whole packet at the end of the room; and the job, for its block.
-    fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>);
+    fn answer(&self, job: Job, verdict: Verdict, room: &mut Vec<u8>);
     /// The same for a job that is needed no more, or is gone.
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, room: Vec<u8>);
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, room: &mut Vec<u8>);
     /// [`Self::answer`] and [`Self::pop`] in one, for feeds that do both under one lock and one look at the clock.
-    fn go_on(&self, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
+    fn go_on(&self, job: Job, verdict: Verdict, room: &mut Vec<u8>) -> Option<Job> {
         self.answer(job, verdict, room);
         self.pop()
     }
@@ -155,14 +155,18 @@ impl Desk {
     }
 
     /// The same after one of this group was run. None is on its way: those who run calls come for the next themselves.
+    /// If there is none for them, the room has gone back.
     #[inline(always)]
-    fn go_on(self: &Rc<Self>, group: usize, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
+    fn go_on(self: &Rc<Self>, group: usize, job: Job, verdict: Verdict, room: &mut Vec<u8>) -> Option<Job> {
         debug_assert!(self.current.borrow().is_none());
-        let next = self.feed.go_on(job, verdict, room)?;
-        self.give(group, next, false)
+        let next = self.feed.go_on(job, verdict, room);
+        if next.as_ref().is_some_and(|next| self.group(next) == group) {
+            return next;
+        }
+        self.feed.keep(std::mem::take(room));
+        self.give(group, next?, false)
     }
 
-    #[inline(always)]
     fn give(self: &Rc<Self>, group: usize, job: Job, is_first: bool) -> Option<Job> {
         if self.group(&job) == group {
             Some(job)
@@ -263,17 +267,24 @@ impl Desk {
 
     fn refuse(&self, ticket: &Ticket, error: &Error) {
         let mut room = self.feed.room();
-        ticket.fail(error, &mut room);
+        self.refuse_in(&mut room, ticket, error);
+        self.feed.keep(room);
+    }
+
+    /// The same for who has the room.
+    fn refuse_in(&self, room: &mut Vec<u8>, ticket: &Ticket, error: &Error) {
+        ticket.fail(error, room);
         self.feed.reply(ticket, Verdict::of(error), room);
     }
 
+    /// A handler has panicked in a call. Returns what the client is told.
     fn panicked(
         &self,
         ticket: &Ticket,
         trace: Option<&Arc<str>>,
         arguments: &[u8],
         panic: &(dyn std::any::Any + Send),
-    ) {
+    ) -> Error {
         self.registry.watch.will_restart();
         self.registry.poison.panicked(ticket.client_id, ticket.entry, arguments, crate::time::Instant::now());
         let incident = incident::next();
@@ -282,12 +293,13 @@ impl Desk {
         call::within(ticket.call_id(), trace, || {
             log::error!("the handler of {name} panicked: {text}; incident {incident}; a fresh one takes over");
         });
-        self.fail(ticket, incident);
+        Error::internal(incident)
     }
 
     /// After an async call's future has panicked: answers it and puts a fresh handler in its place.
     pub(crate) fn future_panicked(&self, running: &Running, panic: &(dyn std::any::Any + Send)) {
-        self.panicked(&running.ticket, running.trace.as_ref(), &running.job.payload, panic);
+        let error = self.panicked(&running.ticket, running.trace.as_ref(), &running.job.payload, panic);
+        self.refuse(&running.ticket, &error);
         // Only the instance that made the future goes; the one there now may be another already.
         if !running.seat.vacate() {
             running.seat.wake();
@@ -310,8 +322,8 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         Self { runs, desk, seat, group, has_started: false }
     }
 
-    /// Runs one job.
-    fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job) -> Ran {
+    /// Runs one job, and writes its reply behind what lies in the room.
+    fn run(&mut self, actor: &mut A, ctx: &mut Context<A>, mut job: Job, room: &mut Vec<u8>) -> Ran {
         let Content { ticket, payload, .. } = &*job;
         let trace = job.trace();
         let procedure = self.desk.registry.procedure(ticket.entry);
@@ -321,15 +333,15 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
         );
         if let Err(error) = self.desk.registry.poison.check(ticket.client_id, ticket.entry, payload, ticket.begun) {
             call::within(ticket.call_id(), trace, || log::debug!("refused: {error}"));
-            self.desk.refuse(ticket, &error);
+            self.desk.refuse_in(room, ticket, &error);
             return Ran::Over;
         }
         let run = &self.runs[procedure.run as usize];
         let request = Request { call: &job, hubs: &self.desk.hubs, max_packet: self.desk.max_packet };
-        let mut room = self.desk.feed.room();
+        let start = room.len();
         let ran = call::within(ticket.call_id(), trace, || {
             catch_unwind(AssertUnwindSafe(|| match run {
-                Run::Sync(run) => Ok(run(actor, ctx, request, &mut room)),
+                Run::Sync(run) => Ok(run(actor, ctx, request, room)),
                 Run::Async(run) => match run(actor, ctx, request) {
                     AsyncReply::Ready((verdict, ready)) => {
                         room.extend_from_slice(&ready);
@@ -340,9 +352,8 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }))
         });
         match ran {
-            Ok(Ok(verdict)) => Ran::Done(job, verdict, room),
+            Ok(Ok(verdict)) => Ran::Done(job, verdict),
             Ok(Err(future)) => {
-                self.desk.feed.keep(room);
                 job.payload.keep_alone();
                 let (ticket, trace, seat) = (job.ticket, job.trace().cloned(), self.seat.clone());
                 self.desk.feed.spawn(Running { ticket, trace, seat, job }, future);
@@ -350,8 +361,9 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
             }
             Err(panic) => {
                 // It may have come in the middle of the reply.
-                self.desk.feed.keep(room);
-                self.desk.panicked(ticket, trace, payload, &*panic);
+                room.truncate(start);
+                let error = self.desk.panicked(ticket, trace, payload, &*panic);
+                self.desk.refuse_in(room, ticket, &error);
                 Ran::Panicked
             }
         }
@@ -361,7 +373,7 @@ impl<A: Actor<Context = Context<A>>> Resident<A> {
 /// What has become of a job.
 enum Ran {
     /// Its reply is the last in the room.
-    Done(Job, Verdict, Vec<u8>),
+    Done(Job, Verdict),
     /// It is answered already, or will be elsewhere.
     Over,
     /// So has the handler, and the call is answered.
@@ -389,15 +401,16 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
                 this.desk.registry.watch.handler_started(this.group);
             }
             let Some(mut job) = this.desk.next(this.group) else { return Poll::Pending };
+            let mut room = this.desk.feed.room();
             loop {
-                match this.run(actor, ctx, job) {
-                    Ran::Done(done, verdict, room) if ctx.state() == ActorState::Running => {
-                        match this.desk.go_on(this.group, done, verdict, room) {
+                match this.run(actor, ctx, job, &mut room) {
+                    Ran::Done(done, verdict) if ctx.state() == ActorState::Running => {
+                        match this.desk.go_on(this.group, done, verdict, &mut room) {
                             Some(next) => job = next,
                             None => return Poll::Pending,
                         }
                     }
-                    Ran::Done(done, verdict, room) => break this.desk.feed.answer(done, verdict, room),
+                    Ran::Done(done, verdict) => break this.desk.feed.answer(done, verdict, &mut room),
                     Ran::Over => break,
                     Ran::Panicked => {
                         this.seat.vacate();
@@ -405,6 +418,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Resident<A> {
                     }
                 }
             }
+            this.desk.feed.keep(room);
         }
         // Its state is not to be trusted after a panic, so the instance ends without `stopping`.
         ctx.terminate();

@@ -107,7 +107,7 @@ impl Runs {
         self.replies
     }
 
-    /// Lends the shared buffer, for a reply to be written where it will leave from: behind those that lie there.
+    /// Lends the shared buffer, for replies to be written where they will leave from: behind those that lie there.
     pub(crate) fn lend(&mut self) -> Vec<u8> {
         if self.shared.len() != self.filled {
             self.give_up();
@@ -123,31 +123,35 @@ impl Runs {
 
     /// Takes the shared buffer back, without what was written behind the replies that lay there.
     pub(crate) fn keep(&mut self, mut shared: Vec<u8>) {
-        shared.truncate(self.filled);
+        self.drop_last(&mut shared);
         self.shared = shared;
     }
 
-    /// Takes the shared buffer back, with one reply more.
+    /// Nobody wants what was written last into the shared buffer, which is lent.
+    pub(crate) fn drop_last(&self, shared: &mut Vec<u8>) {
+        shared.truncate(self.filled);
+    }
+
+    /// There is one reply more in the shared buffer, which is lent.
     #[inline(always)]
-    pub(crate) fn push(&mut self, client: ClientKey, shared: Vec<u8>, cost: u32) {
+    pub(crate) fn push(&mut self, client: ClientKey, shared: &mut Vec<u8>, cost: u32) {
         let range = self.filled..shared.len();
         if range.len() >= OWN_BUFFER {
             return self.push_big(client, shared, range, cost);
         }
-        self.shared = shared;
         self.filled = range.end;
         self.add(client, range, cost);
     }
 
     #[cold]
-    fn push_big(&mut self, client: ClientKey, shared: Vec<u8>, range: Range<usize>, cost: u32) {
+    fn push_big(&mut self, client: ClientKey, shared: &mut Vec<u8>, range: Range<usize>, cost: u32) {
         // It is not copied if most of the buffer is its own: a client that is slow to take it holds no more than twice that.
         let bytes = if shared.capacity() <= 2 * range.len() {
-            self.shared = shared[..range.start].to_vec();
-            Bytes::from(shared).slice(range)
+            let others = shared[..range.start].to_vec();
+            Bytes::from(std::mem::replace(shared, others)).slice(range)
         } else {
             let reply = Bytes::copy_from_slice(&shared[range]);
-            self.keep(shared);
+            self.drop_last(shared);
             reply
         };
         self.add_own(client, bytes, cost);
@@ -173,6 +177,13 @@ impl Runs {
         self.replies += 1;
         let cost = cost.into();
         self.pieces.push(Piece { client, range: 0..0, own: Some(bytes), replies: 1, cost });
+    }
+
+    /// [`Self::hand_out`] while the shared buffer is lent.
+    pub(crate) fn hand_out_from(&mut self, shared: &mut Vec<u8>, deliver: impl FnMut(Run<'_>)) {
+        std::mem::swap(&mut self.shared, shared);
+        self.hand_out(deliver);
+        std::mem::swap(&mut self.shared, shared);
     }
 
     /// Hands the replies out, all of one client as one run if they lie in the shared buffer, so that they leave in one
@@ -251,7 +262,8 @@ mod tests {
     fn push(runs: &mut Runs, client: ClientKey, reply: &[u8], cost: u32) {
         let mut room = runs.lend();
         room.extend_from_slice(reply);
-        runs.push(client, room, cost);
+        runs.push(client, &mut room, cost);
+        runs.keep(room);
     }
 
     #[test]
@@ -309,7 +321,7 @@ mod tests {
             shared.extend_from_slice(&[7; OWN_BUFFER]);
             assert_eq!(shared.capacity(), room);
             let lies = shared.as_ptr();
-            runs.push(client, shared, 5);
+            runs.push(client, &mut shared, 5);
             runs.hand_out(|run| assert_eq!(run.bytes.as_ptr() != lies, is_copied));
         }
     }

@@ -39,6 +39,8 @@ use crate::reply::{Done, Replies, Sent};
 use crate::runs::{Run, Runs};
 use crate::stage::CallRef;
 use crate::stats::block::Block;
+use crate::stats::buckets::bucket;
+use crate::stats::outcome::Verdict;
 use crate::time::{Instant, earlier};
 
 mod collected;
@@ -222,9 +224,9 @@ impl HubCore {
         self.keys_done(keys, now);
     }
 
-    /// Writes replies of inline calls, whose records are closed.
-    pub(super) fn hand_out(self: &Rc<Self>, runs: &mut Runs, now: Instant) {
-        runs.hand_out(|run| self.write(run, now));
+    /// Writes replies of inline calls, whose records are closed. They lie in this room.
+    pub(super) fn hand_out(self: &Rc<Self>, runs: &mut Runs, room: &mut Vec<u8>, now: Instant) {
+        runs.hand_out_from(room, |run| self.write(run, now));
     }
 
     fn write(self: &Rc<Self>, run: Run<'_>, now: Instant) {
@@ -270,10 +272,10 @@ impl HubCore {
         may_run
     }
 
-    /// Counts a call that had no record.
+    /// Counts a call that had no record, and was queued and ran for so many nanoseconds.
     #[inline(always)]
-    pub(super) fn count(&self, entry: u32, done: &Done) {
-        self.stats.answered(entry, done.verdict, done.queued, done.ran);
+    pub(super) fn count(&self, entry: u32, verdict: Verdict, queued_ns: u64, ran_ns: u64) {
+        self.stats.answered(entry, verdict, bucket(queued_ns), Some(bucket(ran_ns)));
     }
 
     /// The result of a call has come: closes its record and counts it, unless who wrote its reply has. Returns what the

@@ -8,7 +8,7 @@
 //! Queue: the inline calls of one turn, handed over whole and emptied in one go, unless their handler cannot start.
 //! Replies: those of the calls that ran since, at most as many; handlers' results are encoded where they leave from.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -42,7 +42,8 @@ pub(super) struct InlineFeed {
     clock: Clock,
     hubs: Arc<Hubs>,
     number: usize,
-    hub: RefCell<Weak<HubCore>>,
+    /// Not there only while both are made. It is there for as long as its arbiter.
+    hub: OnceCell<Weak<HubCore>>,
     address: Addr<Hub>,
 }
 
@@ -68,7 +69,11 @@ impl InlineFeed {
     }
 
     pub(super) fn set_hub(&self, hub: &Rc<HubCore>) {
-        *self.hub.borrow_mut() = Rc::downgrade(hub);
+        let _ = self.hub.set(Rc::downgrade(hub));
+    }
+
+    fn hub(&self) -> Option<Rc<HubCore>> {
+        self.hub.get()?.upgrade()
     }
 
     /// Whether there are calls that no handler has taken.
@@ -106,15 +111,22 @@ impl InlineFeed {
 
     /// Sends what is to leave before more calls run, and gives the next of these.
     #[inline(always)]
-    fn proceed(&self, hub: &Rc<HubCore>, beat: &Beat, done: Option<Job>, mut now: Instant) -> Option<Job> {
+    fn proceed(
+        &self,
+        hub: &Rc<HubCore>,
+        beat: &Beat,
+        done: Option<Job>,
+        room: &mut Vec<u8>,
+        mut now: Instant,
+    ) -> Option<Job> {
         if self.is_ripe() {
-            self.send(hub, now);
+            self.send(hub, room, now);
             // The calls behind this are not to count for it.
             now = self.clock.look();
         }
         let next = self.next(hub, beat, done, now);
         if next.is_none() {
-            self.send(hub, now);
+            self.send(hub, room, now);
         }
         next
     }
@@ -141,23 +153,29 @@ impl InlineFeed {
 
     /// A call is answered, at this time.
     #[inline(always)]
-    fn end(&self, hub: &HubCore, beat: &Beat, ticket: &Ticket, verdict: Verdict, room: Vec<u8>, now: Instant) {
+    fn end(&self, hub: &HubCore, beat: &Beat, ticket: &Ticket, verdict: Verdict, room: &mut Vec<u8>, now: Instant) {
         let was_told = beat.end();
         let took = now.nanos_since(ticket.begun);
-        let done = Done::ran(ticket, verdict, took);
         let cost = if ticket.call.is_none() {
-            hub.count(ticket.entry, &done);
+            let queued = ticket.begun.nanos_since(ticket.received);
+            hub.count(ticket.entry, verdict, queued, took);
             Some(ticket.cost)
         } else {
-            hub.finish_call(&done, &mut self.keys.borrow_mut())
+            self.close(hub, &Done::ran(ticket, verdict, took))
         };
         match cost {
             Some(cost) => self.runs.borrow_mut().push(ticket.client, room, cost),
-            None => self.runs.borrow_mut().keep(room),
+            None => self.runs.borrow().drop_last(room),
         }
         if took > MAX_INLINE_NS && !was_told {
             hub.slow_inline(ticket, Duration::from_nanos(took));
         }
+    }
+
+    /// A call that has a record is answered. Returns what it has cost its client, if that waits for the reply.
+    #[inline(never)]
+    fn close(&self, hub: &HubCore, done: &Done) -> Option<u32> {
+        hub.finish_call(done, &mut self.keys.borrow_mut())
     }
 
     fn beat(&self) -> &Beat {
@@ -169,12 +187,12 @@ impl InlineFeed {
         self.runs.borrow().replies() >= EARLY && self.queue.borrow().changes < FEW
     }
 
-    /// Has the replies written that are ready.
-    fn send(&self, hub: &Rc<HubCore>, now: Instant) {
+    /// Has the replies written that are ready, and lie in this room.
+    fn send(&self, hub: &Rc<HubCore>, room: &mut Vec<u8>, now: Instant) {
         // On the thread that is to write them anyway. Nothing of what follows runs a call, so that there is nothing to add.
         let mut runs = self.runs.borrow_mut();
         if runs.replies() > 0 {
-            hub.hand_out(&mut runs, now);
+            hub.hand_out(&mut runs, room, now);
         }
         drop(runs);
         let keys = self.keys.take();
@@ -197,9 +215,11 @@ impl Queue {
 
 impl Feed for Rc<InlineFeed> {
     fn pop(&self) -> Option<Job> {
-        // The hub is there for as long as its arbiter.
-        let hub = self.hub.borrow().upgrade()?;
-        self.proceed(&hub, self.beat(), None, self.clock.look())
+        let hub = self.hub()?;
+        let mut room = self.room();
+        let next = self.proceed(&hub, self.beat(), None, &mut room, self.clock.look());
+        self.keep(room);
+        next
     }
 
     fn room(&self) -> Vec<u8> {
@@ -210,26 +230,22 @@ impl Feed for Rc<InlineFeed> {
         self.runs.borrow_mut().keep(room);
     }
 
-    fn answer(&self, job: Job, verdict: Verdict, room: Vec<u8>) {
-        let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
-        self.end(&hub, self.beat(), &job.ticket, verdict, room, self.clock.now());
+    fn answer(&self, job: Job, verdict: Verdict, room: &mut Vec<u8>) {
+        self.reply(&job.ticket, verdict, room);
         self.queue.borrow_mut().give_back(job);
     }
 
-    fn go_on(&self, job: Job, verdict: Verdict, room: Vec<u8>) -> Option<Job> {
-        let Some(hub) = self.hub.borrow().upgrade() else {
-            self.keep(room);
-            return None;
-        };
+    fn go_on(&self, job: Job, verdict: Verdict, room: &mut Vec<u8>) -> Option<Job> {
+        let hub = self.hub()?;
         // One look at the clock for each call: the end of one is the beginning of the next.
         let now = self.clock.now();
         let beat = self.beat();
         self.end(&hub, beat, &job.ticket, verdict, room, now);
-        self.proceed(&hub, beat, Some(job), now)
+        self.proceed(&hub, beat, Some(job), room, now)
     }
 
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, room: Vec<u8>) {
-        let Some(hub) = self.hub.borrow().upgrade() else { return self.keep(room) };
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, room: &mut Vec<u8>) {
+        let Some(hub) = self.hub() else { return };
         self.end(&hub, self.beat(), ticket, verdict, room, self.clock.now());
     }
 

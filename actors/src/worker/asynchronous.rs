@@ -286,18 +286,18 @@ impl Feed for Rc<AsyncFeed> {
 
     fn keep(&self, _: Vec<u8>) {}
 
-    fn answer(&self, job: Job, verdict: Verdict, mut packet: Vec<u8>) {
+    fn answer(&self, job: Job, verdict: Verdict, packet: &mut Vec<u8>) {
         self.handover.async_place(self.number).beat.end();
         let shell = job.empty();
         let hub = usize::from(shell.ticket().hub);
-        self.outbox.borrow_mut().by_hub[hub].push(shell.ticket(), verdict, Instant::now(), &mut packet);
+        self.outbox.borrow_mut().by_hub[hub].push(shell.ticket(), verdict, Instant::now(), packet);
         self.outbox.borrow_mut().by_hub[hub].give_back(shell);
         self.left();
     }
 
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, mut packet: Vec<u8>) {
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, packet: &mut Vec<u8>) {
         self.handover.async_place(self.number).beat.end();
-        self.outbox.borrow_mut().by_hub[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), &mut packet);
+        self.outbox.borrow_mut().by_hub[usize::from(ticket.hub)].push(ticket, verdict, Instant::now(), packet);
         self.left();
     }
 
@@ -342,7 +342,7 @@ impl Feed for Rc<AsyncFeed> {
             .await;
             unanswered.disarm();
             match outcome {
-                Ok((verdict, packet)) => feed.answer(running.job, verdict, packet),
+                Ok((verdict, mut packet)) => feed.answer(running.job, verdict, &mut packet),
                 Err(panic) => {
                     let desk = feed.desk.borrow().upgrade();
                     if let Some(desk) = desk {

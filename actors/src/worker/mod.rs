@@ -221,24 +221,21 @@ impl Feed for WorkerFeed {
         self.room.set(room);
     }
 
-    fn answer(&self, job: Job, verdict: Verdict, mut room: Vec<u8>) {
+    fn answer(&self, job: Job, verdict: Verdict, room: &mut Vec<u8>) {
         let now = self.end(&job.ticket);
-        self.place.tray.answer(job, verdict, now, &mut room);
-        self.room.set(room);
+        self.place.tray.answer(job, verdict, now, room);
     }
 
-    fn go_on(&self, job: Job, verdict: Verdict, mut room: Vec<u8>) -> Option<Job> {
+    fn go_on(&self, job: Job, verdict: Verdict, room: &mut Vec<u8>) -> Option<Job> {
         // One look at the clock for each call: the end of one is the beginning of the next.
         let (now, mut outbox) = (self.end(&job.ticket), self.outbox.borrow_mut());
-        let next = self.place.tray.go_on((job, verdict, &mut room), now, self.leaves(), &mut outbox);
-        self.room.set(room);
+        let next = self.place.tray.go_on((job, verdict, room), now, self.leaves(), &mut outbox);
         self.work(next, &mut outbox, now)
     }
 
-    fn reply(&self, ticket: &Ticket, verdict: Verdict, mut room: Vec<u8>) {
+    fn reply(&self, ticket: &Ticket, verdict: Verdict, room: &mut Vec<u8>) {
         let now = self.end(ticket);
-        self.place.tray.reply(ticket, verdict, now, &mut room);
-        self.room.set(room);
+        self.place.tray.reply(ticket, verdict, now, room);
     }
 
     fn nudge(&self) {
