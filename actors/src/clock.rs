@@ -37,8 +37,9 @@ pub(crate) struct Clock {
     tick: Cell<u64>,
     /// So many ticks are [`FAR_NS`]; none while it is not known how long one is.
     far: Cell<u64>,
-    /// The look from which on ticks are compared with nanoseconds.
+    /// The look from which on ticks are compared with nanoseconds, and when they are.
     mark: Cell<Option<(Instant, u64)>>,
+    due: Cell<Instant>,
 }
 
 impl Clock {
@@ -48,7 +49,8 @@ impl Clock {
 
     fn with_counter(has_counter: bool) -> Self {
         let (ticks, tick, far, mark) = Default::default();
-        Self { has_counter, seen: Cell::new(Instant::from_nanos(1)), ticks, tick, far, mark }
+        let (seen, due) = (Cell::new(Instant::from_nanos(1)), Cell::new(Instant::from_nanos(1)));
+        Self { has_counter, seen, ticks, tick, far, mark, due }
     }
 
     /// Asks the system.
@@ -94,29 +96,34 @@ impl Clock {
     }
 
     /// It is now by the system's clock, which was asked between these two looks at the counter.
+    #[inline]
     fn saw(&self, now: Instant, before: u64, ticks: u64) {
         self.seen.set(now);
         self.ticks.set(ticks);
-        if !is_at_once(before, ticks) {
-            return;
+        if now >= self.due.get() && is_at_once(before, ticks) {
+            self.learn(now, ticks);
         }
-        let Some((marked_at, marked)) = self.mark.get() else { return self.mark.set(Some((now, ticks))) };
-        let known = self.far.get() > 0;
-        let nanos = now.nanos_since(marked_at);
-        if nanos < if known { AGAIN_NS } else { FIRST_NS } {
-            return;
-        }
-        self.mark.set(Some((now, ticks)));
-        let tick = (u128::from(nanos) << 32).checked_div(ticks.wrapping_sub(marked).into());
-        let tick = tick.and_then(|tick| u64::try_from(tick).ok()).filter(|tick| SANE.contains(tick));
-        match tick {
-            // A machine that slept, or was moved to another one, has another idea of either.
-            Some(tick) if !known || tick.abs_diff(self.tick.get()) <= tick / 1000 => {
-                self.tick.set(tick);
-                self.far.set((FAR_NS << 32) / tick);
+    }
+
+    /// Learns from two looks at once how long a tick is.
+    #[cold]
+    fn learn(&self, now: Instant, ticks: u64) {
+        if let Some((marked_at, marked)) = self.mark.get() {
+            let passed = u128::from(now.nanos_since(marked_at)) << 32;
+            let tick = passed.checked_div(ticks.wrapping_sub(marked).into());
+            let tick = tick.and_then(|tick| u64::try_from(tick).ok()).filter(|tick| SANE.contains(tick));
+            match tick {
+                // A machine that slept, or was moved to another one, has another idea of either.
+                Some(tick) if self.far.get() == 0 || tick.abs_diff(self.tick.get()) <= tick / 1000 => {
+                    self.tick.set(tick);
+                    self.far.set((FAR_NS << 32) / tick);
+                }
+                _ => self.far.set(0),
             }
-            _ => self.far.set(0),
         }
+        let window = if self.far.get() > 0 { AGAIN_NS } else { FIRST_NS };
+        self.mark.set(Some((now, ticks)));
+        self.due.set(Instant::from_nanos(now.to_nanos().saturating_add(window)));
     }
 }
 
