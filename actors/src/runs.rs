@@ -193,11 +193,17 @@ impl Runs {
         let mut pieces = std::mem::take(&mut self.pieces);
         let Self { shared, joined, replies, filled, .. } = self;
         *replies = 0;
-        if let [Piece { client, range, own: None, replies, cost }] = &pieces[..] {
+        if let [Piece { client, range, own: None, replies, cost }] = &pieces[..]
+            && shared.capacity() <= KEPT_BYTES
+        {
             // Replies to one client, as in most turns: none of what follows.
             let bytes = RunBytes::Lent(&shared[range.clone()]);
             deliver(Run { client: *client, bytes, replies: *replies, cost: *cost });
             pieces.clear();
+            shared.clear();
+            *filled = 0;
+            self.pieces = pieces;
+            return;
         }
         if pieces.len() > 2 {
             // Calls of several clients that were taken in turns. The order within each client stays.

@@ -48,6 +48,7 @@ mod sink;
 
 use collected::{Collected, KEPT};
 pub(crate) use sink::HubSink;
+use sink::LastFound;
 
 /// The size of the buffer that the readers of an arbiter read into, one after the other.
 const READ_BUFFER: usize = 64 * 1024;
@@ -75,6 +76,7 @@ pub(crate) struct HubCore {
     turn: RefCell<Option<Waker>>,
     /// Until when the turn sleeps.
     sleeps_until: Cell<Option<Instant>>,
+    last_found: Cell<Option<LastFound>>,
     inline: Rc<InlineFeed>,
     inline_desk: OnceCell<Rc<Desk>>,
     /// Room for what lies in the inbox, and for what will.
@@ -115,6 +117,7 @@ impl HubCore {
             deadlines: RefCell::default(),
             turn: RefCell::default(),
             sleeps_until: Cell::new(None),
+            last_found: Cell::new(None),
             inline: inline.clone(),
             inline_desk: OnceCell::new(),
             mails: RefCell::default(),

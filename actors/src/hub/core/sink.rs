@@ -16,18 +16,21 @@ use crate::stats::buckets::bucket;
 use crate::stats::outcome::Verdict;
 use crate::time::Instant;
 
+/// The procedure that was found last, behind its numbers: most calls that come together, or one after the other, are of
+/// one procedure.
+pub(super) type LastFound = ((u32, u32, i32), Found);
+
 /// Takes the accepted calls of one client into the basket.
 pub(crate) struct HubSink<'a> {
     hub: &'a HubCore,
     key: ClientKey,
     peer: Peer,
-    /// What was found last: of calls that come together most are of one procedure.
-    last: Option<((u32, u32, i32), Found)>,
+    last: Option<LastFound>,
 }
 
 impl<'a> HubSink<'a> {
     pub(super) fn new(hub: &'a HubCore, key: ClientKey, peer: Peer) -> Self {
-        Self { hub, key, peer, last: None }
+        Self { hub, key, peer, last: hub.last_found.get() }
     }
 
     /// What is called that was not called last.
@@ -38,6 +41,7 @@ impl<'a> HubSink<'a> {
         let entry = registry.find(program, version, procedure)?;
         let found = Found { entry, codec: registry.procedure(entry).codec };
         self.last = Some((numbers, found));
+        self.hub.last_found.set(self.last);
         Ok(found)
     }
 
