@@ -129,10 +129,10 @@ enum Body {
 pub(crate) struct Sent {
     client_id: u64,
     pub(crate) client: ClientKey,
+    /// Where they lie in the buffer of the thread that writes them, if they lie there.
+    range: Range<usize>,
     /// What the hub may have to write; nothing once all of it was written.
     pub(crate) bytes: Bytes,
-    /// The size of the buffer that these bytes share with others.
-    pub(crate) buffer: usize,
     /// How many of the bytes that there are were written. The hub writes the others.
     pub(crate) written: usize,
     pub(crate) replies: usize,
@@ -141,25 +141,35 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    /// Writes what the client's socket takes now. Whether the hub wants to know of it at once.
-    pub(crate) fn write(&mut self, lines: &Lines) -> bool {
-        if self.bytes.is_empty() {
+    /// Writes what the client's socket takes now; `buffer` is that of the decision. Whether the hub wants to know of it at
+    /// once.
+    pub(crate) fn write(&mut self, lines: &Lines, buffer: &[u8]) -> bool {
+        let whole = self.whole(buffer);
+        if whole.is_empty() {
             // Nobody wants to read them: the calls are over.
             return true;
         }
-        let Written { bytes, presses } = lines.write(self.client, &self.bytes);
+        let Written { bytes, presses } = lines.write(self.client, whole);
         log::trace!(
             client = self.client_id;
-            "their worker writes {} replies, {bytes} of {} bytes", self.replies, self.bytes.len()
+            "their worker writes {} replies, {bytes} of {} bytes", self.replies, whole.len()
         );
-        let is_whole = bytes == self.bytes.len();
+        let is_whole = bytes == whole.len();
         if is_whole {
             // The hub has no use for them.
             self.bytes = Bytes::new();
         } else {
+            if self.bytes.is_empty() {
+                self.bytes = Bytes::copy_from_slice(whole);
+            }
             self.written = bytes;
         }
         presses || !is_whole
+    }
+
+    /// All of them.
+    fn whole<'a>(&'a self, buffer: &'a [u8]) -> &'a [u8] {
+        if self.bytes.is_empty() { &buffer[self.range.clone()] } else { &self.bytes }
     }
 }
 
@@ -229,13 +239,9 @@ impl Replies {
         self
     }
 
-    /// Gives it this buffer, if it has none, nobody else has a part of it, and it is not big.
-    pub(crate) fn set_room(&mut self, shared: Bytes) {
-        if self.shared.capacity() > 0 || !shared.is_unique() {
-            return;
-        }
-        let mut shared = Vec::from(shared);
-        if shared.capacity() <= KEPT_BYTES {
+    /// Gives it this buffer, if it has none and it is not big.
+    pub(crate) fn set_room(&mut self, mut shared: Vec<u8>) {
+        if self.shared.capacity() == 0 && shared.capacity() <= KEPT_BYTES {
             shared.clear();
             self.shared = shared;
         }
@@ -316,16 +322,14 @@ impl Replies {
         stages: &Stages,
         sent: &mut Vec<Sent>,
         mut count: impl FnMut(u32, &Done),
-    ) -> (Bytes, bool) {
+    ) -> (Vec<u8>, bool) {
         if !self.is_for_few() {
-            return (Bytes::new(), true);
+            return (Vec::new(), true);
         }
         let mut is_left = false;
-        let buffer = self.shared.capacity();
-        let shared = Bytes::from(std::mem::take(&mut self.shared));
+        let shared = std::mem::take(&mut self.shared);
         // What the hub is to write after all, behind each other again.
         let mut left: Vec<u8> = Vec::new();
-        let mut begun: Option<Range<usize>> = None;
         let mut start = 0;
         for (item, done) in self.items.iter_mut().zip(&mut self.done) {
             let range = start..start + item.body.shared();
@@ -339,27 +343,23 @@ impl Replies {
             count(item.entry, done);
             let cost = u64::from(item.cost);
             let body = std::mem::replace(&mut item.body, Body::Elsewhere);
-            if let (Some(last), Some(run), Body::Shared(_)) = (sent.last_mut(), &mut begun, &body)
+            if let (Some(last), Body::Shared(_)) = (sent.last_mut(), &body)
                 && last.client == item.client
-                && run.end == range.start
+                && last.bytes.is_empty()
+                && last.range.end == range.start
             {
-                run.end = range.end;
+                last.range.end = range.end;
                 last.replies += 1;
                 last.cost += cost;
                 continue;
             }
-            finish(sent, begun.take(), &shared);
-            let (bytes, buffer) = match body {
-                Body::Own(bytes) => (Bytes::from(bytes), 0),
-                _ => {
-                    begun = Some(range);
-                    (Bytes::new(), buffer)
-                }
+            let (bytes, range) = match body {
+                Body::Own(bytes) => (Bytes::from(bytes), 0..0),
+                _ => (Bytes::new(), range),
             };
             let (client, client_id) = (item.client, item.client_id);
-            sent.push(Sent { client_id, client, bytes, buffer, written: 0, replies: 1, cost });
+            sent.push(Sent { client_id, client, range, bytes, written: 0, replies: 1, cost });
         }
-        finish(sent, begun, &shared);
         self.shared = left;
         (shared, is_left)
     }
@@ -395,13 +395,6 @@ impl Body {
     /// How many of the shared bytes are its own.
     fn shared(&self) -> usize {
         if let Self::Shared(length) = self { *length } else { 0 }
-    }
-}
-
-/// Gives the last of the runs its bytes, if they lie in the shared buffer.
-fn finish(sent: &mut [Sent], range: Option<Range<usize>>, shared: &Bytes) {
-    if let (Some(last), Some(range)) = (sent.last_mut(), range) {
-        last.bytes = shared.slice(range);
     }
 }
 
@@ -470,11 +463,11 @@ mod tests {
         assert!(stages.end(ticket(1, 30).call).is_some());
         let mut counted = Vec::new();
         let mut sent = Vec::new();
-        let (_, is_left) = replies.decide(&stages, &mut sent, |_, done| counted.push(done.call.slot));
+        let (buffer, is_left) = replies.decide(&stages, &mut sent, |_, done| counted.push(done.call.slot));
         assert_eq!(counted, [10, 20, 40, 50, 60]);
         assert!(is_left);
         let sent: Vec<_> =
-            sent.iter().map(|run| (run.client.slot, run.bytes.to_vec(), run.replies, run.cost)).collect();
+            sent.iter().map(|run| (run.client.slot, run.whole(&buffer).to_vec(), run.replies, run.cost)).collect();
         assert_eq!(
             sent,
             [
@@ -489,25 +482,20 @@ mod tests {
     }
 
     #[test]
-    fn room_is_used_again_unless_it_is_much_or_somebody_still_reads_what_is_in_it() {
+    fn room_is_used_again_unless_it_is_much() {
         let mut replies = Replies::default();
         push(&mut replies, &ticket(1, 10), b"aa");
         replies.for_each_run(|_| None, |_| {});
         let room = replies.cleared();
         assert!(room.is_empty() && room.items.capacity() > 0 && room.shared.capacity() > 0);
         let mut room = Replies::default();
-        let (mut buffer, kept) = (Vec::with_capacity(100), Bytes::from_static(b"kept"));
+        let mut buffer = Vec::with_capacity(100);
         buffer.extend_from_slice(b"written");
-        let shared = Bytes::from(buffer);
-        let reader = shared.slice(1..);
-        room.set_room(shared.clone());
-        assert_eq!(room.shared.capacity(), 0, "it is still read");
-        drop(reader);
-        room.set_room(Bytes::from(Vec::with_capacity(KEPT_BYTES + 1)));
+        room.set_room(Vec::with_capacity(KEPT_BYTES + 1));
         assert_eq!(room.shared.capacity(), 0, "it is big");
-        room.set_room(shared);
+        room.set_room(buffer);
         assert!(room.shared.is_empty() && room.shared.capacity() == 100);
-        room.set_room(kept);
+        room.set_room(Vec::with_capacity(200));
         assert_eq!(room.shared.capacity(), 100, "it has some");
         room.shared.reserve(KEPT_BYTES + 1);
         assert_eq!(room.cleared().shared.capacity(), 0);

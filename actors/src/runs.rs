@@ -34,16 +34,16 @@ pub(crate) struct Run<'a> {
 pub(crate) enum RunBytes<'a> {
     /// In a buffer that is used for others next.
     Lent(&'a [u8]),
-    /// In one that is theirs, or that they share with others; its size.
-    Held { bytes: Bytes, buffer: usize },
+    /// In one that is theirs.
+    Held(Bytes),
 }
 
 impl RunBytes<'_> {
-    /// What is left behind the first `written`, for a client that is slow to take it. It must not hold a much bigger
-    /// buffer that it shares with other clients' replies.
+    /// What is left behind the first `written`, for a client that is slow to take it. It must not hold a buffer that is used
+    /// for others next.
     pub(crate) fn rest(self, written: usize) -> Bytes {
         match self {
-            Self::Held { bytes, buffer } if bytes.len() - written >= buffer / 2 => bytes.slice(written..),
+            Self::Held(bytes) => bytes.slice(written..),
             bytes => Bytes::copy_from_slice(&bytes[written..]),
         }
     }
@@ -55,7 +55,7 @@ impl Deref for RunBytes<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Lent(bytes) => bytes,
-            Self::Held { bytes, .. } => bytes,
+            Self::Held(bytes) => bytes,
         }
     }
 }
@@ -213,7 +213,7 @@ impl Runs {
         while let Some(first) = left.next() {
             let Piece { client, range, own, mut replies, mut cost } = first;
             if let Some(bytes) = own {
-                let bytes = RunBytes::Held { bytes, buffer: 0 };
+                let bytes = RunBytes::Held(bytes);
                 deliver(Run { client, bytes, replies, cost });
                 continue;
             }
@@ -254,15 +254,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_for_a_slow_client_holds_no_buffer_that_is_much_bigger_or_used_for_others() {
+    fn what_is_left_for_a_slow_client_holds_no_buffer_that_is_used_for_others() {
         let buffer = Bytes::from(vec![7; 100]);
-        let held = |range: Range<usize>| RunBytes::Held { bytes: buffer.slice(range), buffer: 100 };
         let is_copied = |rest: &Bytes| !buffer.as_ptr_range().contains(&rest.as_ptr());
-        assert!(is_copied(&RunBytes::Lent(&buffer[..]).rest(0)));
-        assert!(!is_copied(&held(0..100).rest(50)));
-        assert!(is_copied(&held(0..100).rest(51)));
-        assert!(is_copied(&held(0..10).rest(0)));
-        assert_eq!((held(0..100).rest(60).len(), RunBytes::Lent(&buffer[..]).rest(99).len()), (40, 1));
+        let (lent, held) = (RunBytes::Lent(&buffer[..]).rest(40), RunBytes::Held(buffer.clone()).rest(40));
+        assert!(is_copied(&lent) && !is_copied(&held));
+        assert_eq!((lent.len(), held.len()), (60, 60));
     }
 
     fn push(runs: &mut Runs, client: ClientKey, reply: &[u8], cost: u32) {
@@ -285,7 +282,7 @@ mod tests {
             push(&mut runs, clients[2], &[3; 10], 7);
             let mut seen = Vec::new();
             runs.hand_out(|run| {
-                let is_own = matches!(run.bytes, RunBytes::Held { .. });
+                let is_own = matches!(run.bytes, RunBytes::Held(_));
                 seen.push((run.client.slot, run.bytes.to_vec(), is_own, run.replies, run.cost));
             });
             let expected = [

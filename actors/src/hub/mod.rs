@@ -193,7 +193,7 @@ impl Hubs {
         replies.set_items(items);
         if !sent.is_empty() {
             for sent in &mut sent {
-                is_urgent |= sent.write(&place.lines);
+                is_urgent |= sent.write(&place.lines, &buffer);
             }
             sent = place.inbox.put_sent(sent);
         }

@@ -208,12 +208,12 @@ impl Connection {
 
     /// Replies of this client were written by the thread that ran their calls, up to so many bytes.
     pub(crate) fn sent(&mut self, sent: Sent, line: Option<&Line>, now: Instant) {
-        let Sent { client, bytes, buffer, written, replies, cost, .. } = sent;
+        let Sent { client, bytes, written, replies, cost, .. } = sent;
         self.is_others = false;
         if written == bytes.len() || self.client.is_gone() {
             return self.client.answered_and_left(replies, cost, now);
         }
-        let bytes = RunBytes::Held { bytes, buffer };
+        let bytes = RunBytes::Held(bytes);
         if written == 0 {
             return self.deliver(Run { client, bytes, replies, cost }, line, now);
         }
