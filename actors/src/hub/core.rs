@@ -480,9 +480,9 @@ impl HubCore {
         }
     }
 
-    /// Has the reader of a client read. If no other client was read since it was last, its inline calls run at once,
-    /// without the way over the turn; else they wait for those of others that may come, because replies to many clients
-    /// that leave one by one wake the clients one by one. Calls for workers come first, in the turn.
+    /// Has the reader of a client read. If no other client was read since it was last, its calls are handed on and its
+    /// inline ones run at once, without the way over the turn; else they wait for those of others that may come, because
+    /// replies to many clients that leave one by one wake the clients one by one, as calls do workers.
     pub(crate) fn read<T>(self: &Rc<Self>, client: ClientKey, body: impl FnOnce() -> T) -> T {
         /// Also when a panic comes out of it, which is a defect of this crate.
         struct Reading<'a>(&'a Cell<bool>);
@@ -499,8 +499,16 @@ impl HubCore {
         let mut basket = self.basket.borrow_mut();
         if basket.is_empty() {
             // Nothing was brought.
-        } else if !is_alone || basket.jobs() > 0 {
+        } else if !is_alone {
             self.announce(&mut basket);
+        } else if basket.jobs() > 0 {
+            drop(basket);
+            self.flush(Instant::now());
+            // The turn is what comes back for what was handed on.
+            let next = earlier(self.rescue_at.get(), self.collect_at.get());
+            if next.is_some_and(|next| self.sleeps_until.get().is_none_or(|until| next < until)) {
+                self.wake_turn();
+            }
         } else {
             basket.is_announced = false;
             self.take_inline(&mut basket);
