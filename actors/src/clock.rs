@@ -19,8 +19,8 @@ const FAR_NS: u64 = 1_000_000;
 const FIRST_NS: u64 = 10_000_000;
 const AGAIN_NS: u64 = 1_000_000_000;
 
-/// Whoever was interrupted between the clock and the counter learns nothing of how long a tick is: 20,000 ticks are 4 to
-/// 10 µs.
+/// Who took more ticks between the counter, the clock and the counter again was interrupted, and learns nothing: 20,000
+/// ticks are 4 to 10 µs.
 const AT_ONCE: u64 = 20_000;
 
 /// A tick of 1/16 to 16 ns is believed, as fractions of 2³² of a nanosecond.
@@ -58,21 +58,15 @@ impl Clock {
         if !self.has_counter {
             return Instant::now();
         }
-        // More than once only if it was interrupted in between.
-        for _ in 0..3 {
-            let before = counter::read();
-            let now = Instant::now();
-            let after = counter::read();
-            self.saw(now, before, after);
-            if is_at_once(before, after) {
-                return now;
-            }
-        }
-        self.seen.get()
+        let before = counter::read();
+        let now = Instant::now();
+        self.saw(now, before, counter::read());
+        now
     }
 
     /// The time, by the counter if that can be. May be earlier than a look at the system's clock that was taken before it,
-    /// by what the counter is off in a millisecond.
+    /// by what the counter is off in a millisecond and by what lay between clock and counter at the last look: 10 µs at
+    /// most.
     #[inline(always)]
     pub(crate) fn now(&self) -> Instant {
         if self.has_counter
@@ -99,8 +93,13 @@ impl Clock {
     #[inline]
     fn saw(&self, now: Instant, before: u64, ticks: u64) {
         self.seen.set(now);
+        if ticks.wrapping_sub(before) > AT_ONCE {
+            // What the counter says from here on is too late: far from now, so that the system is asked again.
+            self.ticks.set(ticks.wrapping_sub(u64::MAX / 2));
+            return;
+        }
         self.ticks.set(ticks);
-        if now >= self.due.get() && is_at_once(before, ticks) {
+        if now >= self.due.get() {
             self.learn(now, ticks);
         }
     }
@@ -125,10 +124,6 @@ impl Clock {
         self.mark.set(Some((now, ticks)));
         self.due.set(Instant::from_nanos(now.to_nanos().saturating_add(window)));
     }
-}
-
-fn is_at_once(before: u64, after: u64) -> bool {
-    after.wrapping_sub(before) <= AT_ONCE
 }
 
 /// The processor's counter.
@@ -225,12 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn who_was_interrupted_between_clock_and_counter_learns_nothing_of_ticks() {
+    fn who_was_interrupted_between_clock_and_counter_learns_nothing_and_asks_again() {
         let (clock, now, ticks) = clock();
         let (then, late) = (later(now, AGAIN_NS), ticks + 2 * AGAIN_NS);
         clock.saw(then, late, late + AT_ONCE + 1);
-        assert_eq!(clock.at(late + AT_ONCE + 1 + 2000), Some(later(then, 1000)));
+        assert_eq!(clock.at(late + AT_ONCE + 1 + 2000), None);
         assert_eq!(clock.mark.get(), Some((now, ticks)));
+        clock.saw(then, late, late + AT_ONCE);
+        // A tick is 10 millionths shorter by what was learnt just now.
+        assert_eq!(clock.at(late + AT_ONCE + 2000), Some(later(then, 999)));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Calls that its readers accept go into the basket; a reader that has brought some wakes the hub's
 //! [`Turn`](super::turn), which runs after all readers that were ready in this turn of the arbiter's loop, and hands on the
-//! whole basket. Only inline calls of a client that is alone do not wait for it. Replies come back as one message and are
-//! written in one go per client. Calls whose deadline passes, whose client cancels them or leaves, are ended here.
+//! whole basket. Only calls of a client that is alone do not wait for it. Replies come back as one message and are written
+//! in one go per client. Calls whose deadline passes, whose client cancels them or leaves, are ended here.
 //!
 //! Queues: the basket, bounded by what the readers of one turn may accept (`max_client_requests` each); inline calls
 //! move from it to their handlers in the same turn.
