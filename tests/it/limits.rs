@@ -127,6 +127,18 @@ fn a_client_that_makes_one_call_after_the_other_is_not_held_by_a_limit_of_one() 
 }
 
 #[test]
+fn a_client_that_is_alone_is_idle_again_soon_after_each_reply_that_a_worker_has_written() {
+    let service = TestService::start();
+    let mut client = service.client();
+    for serial in 0..5 {
+        client.send(&call(ECHO, echo::ECHO, serial, &parcel(serial.into(), b"")));
+        client.reply(serial);
+        // Nobody else wakes the hub: it comes back for what it has handed on.
+        eventually("it is idle", || service.running().stats().clients.idle == 1);
+    }
+}
+
+#[test]
 fn a_ping_is_answered_while_a_client_is_held_by_its_requests() {
     let service = TestService::with(|config| {
         config.limits.max_client_requests = 1;
